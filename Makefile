@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# What a person types. The work is done by the scripts in lab/; each of them
+# explains itself with --help.
+
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+# vendor of the demo's processor (amd or intel)
+V ?= amd
+
+.DEFAULT_GOAL := kernel
+
+.PHONY: kernel
+kernel: bzimage selftests tools
+
+.PHONY: help
+help:
+	@echo "make            everything that runs: kernel, selftests, tools (in build/)"
+	@echo "make demo       a tool catches a guest in the act   (V=intel: on an Intel machine)"
+	@echo "make test       all tests and checks; ends with 'N passed, N failed, N skipped'"
+	@echo "make bench      what an event costs, in instructions"
+	@echo
+	@echo "make refresh    carry edits in build/linux back into the project"
+	@echo "                (PATCH=name.patch: into that patch, for files no patch holds)"
+	@echo "make selftests  the kernel's own tests of KVM, static"
+	@echo "make tools      libkvmi and the kvmi command"
+	@echo "make debug      a kernel with lockdep and KASAN, for lab/run -k"
+	@echo "make vanilla    the kernel without this project, for comparisons"
+	@echo "make packages   install what all of this needs"
+	@echo "make clean      remove build/"
+	@echo
+	@echo "lab/run -- COMMAND   run a command on the built kernel (lab/run --help)"
+
+.PHONY: packages
+packages:
+	@lab/packages
+
+.PHONY: tree
+tree: packages
+	@lab/tree update
+
+.PHONY: bzimage
+bzimage: tree
+	@lab/kbuild base
+
+.PHONY: selftests
+selftests: tree
+	@lab/selftests
+
+.PHONY: tools
+tools: packages
+	@lab/tools
+
+.PHONY: debug
+debug: tree
+	@lab/kbuild debug
+	@echo "  try     lab/run -k build/obj-debug/arch/x86/boot/bzImage -- COMMAND"
+
+.PHONY: vanilla
+vanilla: packages
+	@lab/tree vanilla
+	@lab/kbuild vanilla
+
+.PHONY: refresh
+refresh:
+	@lab/tree refresh $(PATCH)
+
+.PHONY: demo
+demo: kernel
+	@lab/demo -v $(V)
+
+.PHONY: bench
+bench: kernel
+	@lab/bench
+
+.PHONY: test
+test: packages
+	@lab/test
+
+.PHONY: clean
+clean:
+	rm -rf build
