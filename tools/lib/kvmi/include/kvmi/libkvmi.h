@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef LIBKVMI_H
+#define LIBKVMI_H
+
+/*
+ * libkvmi: the tool's side of KVM introspection.
+ *
+ * A virtual machine monitor (VMM) connects to the tool's socket, says hello,
+ * and then gives the socket to KVM, which from there on speaks the protocol of
+ * linux/kvmi.h.  So a tool does, in this order:
+ *
+ *	l = kvmi_listener_open(path);
+ *	fd = kvmi_listener_accept(l);
+ *	kvmi_handshake_tool(fd, NULL, &hello, timeout);
+ *	dom = kvmi_dom_open(fd, &hello);
+ *	... commands, kvmi_event_next(), kvmi_event_reply() ...
+ *	kvmi_dom_close(dom);
+ *
+ * Functions that can fail return a negated errno; kvmi_error() then has a text
+ * that names the message and the field at fault.  What KVM itself answered is
+ * translated: -EPERM is KVM_EPERM (the VMM did not allow it), -ENOSYS is
+ * KVM_ENOSYS (the kernel does not know the message) and so on.  The library's
+ * own errors are distinct from KVM's:
+ *
+ *	-ETIMEDOUT	no answer in time; the command may still be carried out
+ *	-ECONNRESET	the connection has ended: VM gone, or unhooked
+ *	-ESHUTDOWN	kvmi_dom_shutdown() was called
+ *	-EPROTO		the other side broke the protocol; the connection is closed
+ *
+ * All functions that take a struct kvmi_dom may be called from several threads
+ * at once, kvmi_dom_close() excepted.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/kvmi.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* --- errors ------------------------------------------------------------- */
+
+/* The text of the calling thread's last error; never NULL. */
+const char *kvmi_error(void);
+
+/* "KVMI_VM_READ_PHYSICAL" for 12, "message 4711" for what is not known. */
+const char *kvmi_message_name(unsigned int id);
+
+/* "KVMI_VCPU_EVENT_PF" for 17, "event 4711" for what is not known. */
+const char *kvmi_event_name(unsigned int id);
+
+/* --- the socket on which the tool waits for VMMs ------------------------- */
+
+struct kvmi_listener;
+
+int kvmi_listener_open(const char *path, struct kvmi_listener **listener);
+int kvmi_listener_fd(const struct kvmi_listener *listener);
+int kvmi_listener_accept(struct kvmi_listener *listener);
+void kvmi_listener_close(struct kvmi_listener *listener);
+
+/* --- the handshake -------------------------------------------------------- */
+
+#define KVMI_HELLO_SIZE		104	/* what a VMM sends */
+#define KVMI_HELLO_MIN_SIZE	96	/* older ones, without max_gpa */
+#define KVMI_HELLO_ANSWER_SIZE	24	/* what the tool answers */
+#define KVMI_HELLO_MAX_SIZE	4096	/* more is refused, in both directions */
+#define KVMI_HELLO_NAME_SIZE	64
+#define KVMI_COOKIE_HASH_SIZE	20
+
+/* What a VMM says about the VM that it connects. */
+struct kvmi_hello {
+	__u8 uuid[16];
+	__s64 start_time;			/* seconds since the epoch */
+	char name[KVMI_HELLO_NAME_SIZE];	/* always terminated */
+	__u64 max_gpa;				/* 0 if the VMM did not tell */
+};
+
+int kvmi_handshake_tool(int fd, const __u8 *cookie_hash,
+			struct kvmi_hello *hello, int timeout_ms);
+void kvmi_hello_pack(const struct kvmi_hello *hello, __u8 buf[KVMI_HELLO_SIZE]);
+int kvmi_hello_check_answer_size(__u32 size);
+
+/* --- a connected VM ------------------------------------------------------- */
+
+struct kvmi_dom;
+
+#define KVMI_DEFAULT_TIMEOUT	10000	/* ms */
+
+int kvmi_dom_open(int fd, const struct kvmi_hello *hello, struct kvmi_dom **dom);
+void kvmi_dom_shutdown(struct kvmi_dom *dom);
+void kvmi_dom_close(struct kvmi_dom *dom);
+void kvmi_dom_set_timeout(struct kvmi_dom *dom, int timeout_ms);
+const struct kvmi_hello *kvmi_dom_hello(const struct kvmi_dom *dom);
+int kvmi_dom_fd(const struct kvmi_dom *dom);
+
+/* --- commands that concern the VM ----------------------------------------- */
+
+int kvmi_get_version(struct kvmi_dom *dom, struct kvmi_get_version_reply *reply);
+int kvmi_vm_check_command(struct kvmi_dom *dom, __u16 id);
+int kvmi_vm_check_event(struct kvmi_dom *dom, __u16 id);
+int kvmi_vm_get_info(struct kvmi_dom *dom, struct kvmi_vm_get_info_reply *reply);
+int kvmi_vm_control_events(struct kvmi_dom *dom, __u16 event_id, bool enable);
+int kvmi_vm_read_physical(struct kvmi_dom *dom, __u64 gpa, void *buf, size_t size);
+int kvmi_vm_write_physical(struct kvmi_dom *dom, __u64 gpa, const void *buf,
+			   size_t size);
+int kvmi_vm_pause_vcpu(struct kvmi_dom *dom, __u16 vcpu, bool wait);
+int kvmi_vm_set_page_access(struct kvmi_dom *dom,
+			    const struct kvmi_page_access_entry *entries,
+			    size_t count, size_t *done);
+
+/* --- commands that concern one vCPU --------------------------------------- */
+
+struct kvmi_registers {
+	__u32 mode;			/* bytes per address: 2, 4 or 8 */
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+};
+
+int kvmi_vcpu_control_events(struct kvmi_dom *dom, __u16 vcpu, __u16 event_id,
+			     bool enable);
+int kvmi_vcpu_get_registers(struct kvmi_dom *dom, __u16 vcpu,
+			    struct kvmi_registers *registers,
+			    struct kvm_msr_entry *msrs, unsigned int nmsrs);
+
+/* --- events ---------------------------------------------------------------- */
+
+struct kvmi_event {
+	__u16 id;			/* KVMI_VM_EVENT_* or KVMI_VCPU_EVENT_* */
+	__u16 vcpu;			/* vCPU events only, like all that follows */
+	__u32 seq;
+	struct kvmi_vcpu_event_arch arch;
+	union {
+		struct kvmi_vcpu_event_breakpoint breakpoint;
+		struct kvmi_vcpu_event_cr cr;
+		struct kvmi_vcpu_event_trap trap;
+		struct kvmi_vcpu_event_xsetbv xsetbv;
+		struct kvmi_vcpu_event_descriptor descriptor;
+		struct kvmi_vcpu_event_msr msr;
+		struct kvmi_vcpu_event_pf pf;
+		struct kvmi_vcpu_event_singlestep singlestep;
+	};
+};
+
+int kvmi_event_next(struct kvmi_dom *dom, struct kvmi_event *event,
+		    int timeout_ms);
+int kvmi_event_reply(struct kvmi_dom *dom, const struct kvmi_event *event,
+		     __u8 action);
+int kvmi_event_reply_data(struct kvmi_dom *dom, const struct kvmi_event *event,
+			  __u8 action, const void *data, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* LIBKVMI_H */
