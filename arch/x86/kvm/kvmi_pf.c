@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM introspection on x86: finding the accesses that break a restriction
+ *
+ * There are two places.  A fault tells which page was accessed and how, which
+ * is all that an event needs; the guest's page-table walks are told apart and
+ * not reported.  The instruction emulator asks before each access of its own.
+ * What is found goes to kvmi_pf_raise(); see virt/kvm/introspection/pf.c for
+ * the rest.
+ *
+ * Accesses made by L2, in SMM, by devices or by the VMM are not covered, nor
+ * are those that KVM makes itself to switch tasks and to deliver an interrupt
+ * in real mode: half-way, these cannot be given up.
+ *
+ * All of this runs on the thread of the vCPU, in a kvm->srcu section.
+ */
+
+#include <linux/kvmi_arch.h>
+#include <asm/insn.h>
+#include "kvm_cache_regs.h"
+#include "kvm_emulate.h"
+#include "kvmi.h"
+#include "mmu.h"
+#include "mmu/mmu_internal.h"
+#include "smm.h"
+#include "x86.h"
+
+#define KVMI_NO_GVA	(~(gva_t)0)
+
+/* Do restrictions concern what the vCPU does at the moment? */
+static bool kvmi_is_vcpu_restricted(struct kvm_vcpu *vcpu)
+{
+	return !is_guest_mode(vcpu) && !is_smm(vcpu);
+}
+
+static gpa_t kvmi_translate(struct kvm_vcpu *vcpu, gva_t gva, u64 pferr)
+{
+	struct kvm_mmu *mmu = vcpu->arch.walk_mmu;
+
+	if (!(pferr & PFERR_IMPLICIT_ACCESS) &&
+	    kvm_x86_call(get_cpl)(vcpu) == 3)
+		pferr |= PFERR_USER_MASK;
+
+	return mmu->gva_to_gpa(vcpu, mmu, gva, pferr, NULL);
+}
+
+static bool kvmi_gva_is_in_gfn(struct kvm_vcpu *vcpu, gva_t gva, gfn_t gfn)
+{
+	gpa_t gpa = kvmi_translate(vcpu, gva, PFERR_FETCH_MASK);
+
+	return gpa != INVALID_GPA && gpa_to_gfn(gpa) == gfn;
+}
+
+/* Where a fetch faulted: at RIP, or where the instruction enters a new page. */
+static gva_t kvmi_fetch_gva(struct kvm_vcpu *vcpu, gfn_t gfn)
+{
+	gva_t rip = kvm_get_linear_rip(vcpu);
+	gva_t next = ALIGN_DOWN(rip, PAGE_SIZE) + PAGE_SIZE;
+
+	if (kvmi_gva_is_in_gfn(vcpu, rip, gfn))
+		return rip;
+	if (next - rip < MAX_INSN_SIZE && kvmi_gva_is_in_gfn(vcpu, next, gfn))
+		return next;
+
+	return KVMI_NO_GVA;
+}
+
+/*
+ * With shadow paging the fault is on a linear address.  VMX tells the address
+ * of an access that it has translated.  SVM does not: CR2 is the guest's.
+ */
+static gva_t kvmi_fault_gva(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
+{
+	if (!fault->is_tdp)
+		return fault->addr;
+
+	if (kvm_x86_ops.get_fault_gva)
+		return fault->error_code & PFERR_GUEST_FINAL_MASK ?
+		       kvm_x86_call(get_fault_gva)(vcpu) : KVMI_NO_GVA;
+
+	return fault->exec ? kvmi_fetch_gva(vcpu, fault->gfn) : KVMI_NO_GVA;
+}
+
+static u8 kvmi_fault_access(struct kvm_page_fault *fault)
+{
+	if (fault->exec)
+		return KVMI_PAGE_ACCESS_X;
+
+	return fault->write ? KVMI_PAGE_ACCESS_W : KVMI_PAGE_ACCESS_R;
+}
+
+/* Did the CPU fault while it read or updated the guest's page tables? */
+static bool kvmi_is_page_walk(struct kvm_page_fault *fault)
+{
+	return fault->is_tdp && (fault->error_code & PFERR_GUEST_PAGE_MASK);
+}
+
+/**
+ * __kvmi_handle_page_fault - is a page fault due to a restriction?
+ * @vcpu: the vCPU
+ * @fault: the fault, its gfn and memslot known
+ *
+ * A fault on a restricted page that its mapping would permit is an ordinary
+ * one: the page is not mapped yet.
+ *
+ * Return: true if the fault needs no other handling than to try again.
+ */
+bool __kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
+			      struct kvm_page_fault *fault)
+{
+	u8 access = kvmi_fault_access(fault);
+	struct kvm *kvm = vcpu->kvm;
+	bool report;
+	u8 denied;
+
+	if (fault->prefetch || fault->rsvd || !fault->slot ||
+	    (fault->slot->flags & KVM_MEMSLOT_INVALID) ||
+	    !kvmi_is_vcpu_restricted(vcpu))
+		return false;
+
+	denied = kvmi_access_enforced(kvm, fault->gfn);
+	if (!(kvmi_hw_denied(denied) & access))
+		return false;
+
+	report = (denied & access) && !kvmi_is_page_walk(fault) &&
+		 kvmi_pf_is_wanted(vcpu);
+
+	kvmi_pf_raise(vcpu,
+		      report ? kvmi_fault_gva(vcpu, fault) : KVMI_NO_GVA,
+		      gfn_to_gpa(fault->gfn) | offset_in_page(fault->addr),
+		      report ? access : 0);
+
+	return true;
+}
+
+static bool kvmi_emulator_access_gpa(struct kvm_vcpu *vcpu, gva_t gva,
+				     gpa_t gpa, u8 access)
+{
+	gfn_t gfn = gpa_to_gfn(gpa);
+
+	if (!(kvmi_access_denied(vcpu->kvm, gfn) & access) ||
+	    !kvm_vcpu_gfn_to_memslot(vcpu, gfn) ||
+	    kvmi_pf_is_allowed(vcpu, gfn, access))
+		return false;
+
+	kvmi_pf_raise(vcpu, gva, gpa, access);
+	return true;
+}
+
+/**
+ * __kvmi_emulator_access - does the emulator have to give up the instruction?
+ * @vcpu: the vCPU
+ * @gva: the linear address that the emulator is going to access
+ * @bytes: how much of it, in bytes
+ * @pferr: how, in PFERR_* terms
+ * @access: how, in KVMI_PAGE_ACCESS_* terms
+ *
+ * Looks at all pages of the access before the first is touched, so that an
+ * instruction which is given up has had no effect.
+ */
+bool __kvmi_emulator_access(struct kvm_vcpu *vcpu, gva_t gva,
+			    unsigned int bytes, u64 pferr, u8 access)
+{
+	if (!vcpu->arch.emulate_ctxt->is_insn ||
+	    !kvmi_is_vcpu_restricted(vcpu) || !kvmi_pf_is_wanted(vcpu))
+		return false;
+
+	while (bytes) {
+		unsigned int n = min_t(unsigned int, bytes,
+				       PAGE_SIZE - offset_in_page(gva));
+		gpa_t gpa = kvmi_translate(vcpu, gva, pferr);
+
+		/* The guest's own page fault comes first. */
+		if (gpa == INVALID_GPA)
+			return false;
+		if (kvmi_emulator_access_gpa(vcpu, gva, gpa, access))
+			return true;
+
+		gva += n;
+		bytes -= n;
+	}
+
+	return false;
+}
+
+void kvmi_arch_get_insn(struct kvm_vcpu *vcpu, struct kvmi_arch_insn *insn)
+{
+	insn->stamp = vcpu->stat.exits;
+	insn->ip = kvm_rip_read(vcpu);
+}
+
+/**
+ * kvmi_arch_vcpu_is_delivering - is an interrupt or exception on its way?
+ * @vcpu: the vCPU
+ *
+ * Then the instruction at RIP has not begun and must not be emulated.
+ */
+bool kvmi_arch_vcpu_is_delivering(struct kvm_vcpu *vcpu)
+{
+	return kvm_event_needs_reinjection(vcpu) ||
+	       kvm_is_exception_pending(vcpu);
+}
+
+/**
+ * kvmi_arch_pf_continue - carry out the instruction at RIP
+ * @vcpu: the vCPU
+ *
+ * Return: 1 to go on, 0 to exit to user space.
+ */
+int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu)
+{
+	return kvm_emulate_instruction(vcpu, 0);
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef __KVMI_ARCH_H
+#define __KVMI_ARCH_H
+
+/*
+ * KVM introspection: the contract between the generic core, in
+ * virt/kvm/introspection, and the architecture's part.
+ */
+
+#include <linux/kvm_host.h>
+#include <linux/kvmi_host.h>
+#include <uapi/linux/kvmi.h>
+
+struct kvm_introspection;
+
+/**
+ * struct kvmi_request - a command being served
+ * @kvmi: the session it came from
+ * @vcpu: the vCPU that it is for, NULL for a VM command
+ * @hdr: its header
+ * @fixed: its fixed part, as long as the table of commands says; what the
+ *	tool did not send reads as 0
+ * @data: all that follows @fixed
+ * @size: bytes at @data
+ */
+struct kvmi_request {
+	struct kvm_introspection *kvmi;
+	struct kvm_vcpu *vcpu;
+	const struct kvmi_msg_hdr *hdr;
+	const void *fixed;
+	const void *data;
+	size_t size;
+};
+
+/* The most that may follow the header of a message, in bytes */
+#define KVMI_MAX_MSG_SIZE	(8192 - sizeof(struct kvmi_msg_hdr))
+
+/* What the core offers to the architecture */
+
+int kvmi_reply(const struct kvmi_request *req, int err,
+	       const void *data, size_t size);
+
+u8 kvmi_access_denied(struct kvm *kvm, gfn_t gfn);
+u8 kvmi_access_enforced(struct kvm *kvm, gfn_t gfn);
+bool kvmi_access_restricted_in(struct kvm *kvm, gfn_t start, gfn_t npages);
+
+bool kvmi_pf_is_wanted(struct kvm_vcpu *vcpu);
+void kvmi_pf_raise(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access);
+bool kvmi_pf_is_allowed(struct kvm_vcpu *vcpu, gfn_t gfn, u8 access);
+bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu);
+bool kvmi_pf_is_relaxing(struct kvm_vcpu *vcpu);
+
+/* What the core asks of the architecture */
+
+/**
+ * struct kvmi_arch_insn - an attempt to execute one instruction
+ * @stamp: differs once the vCPU has been in the guest
+ * @ip: address of the instruction
+ */
+struct kvmi_arch_insn {
+	u64 stamp;
+	unsigned long ip;
+};
+
+int kvmi_arch_hook(struct kvm *kvm);
+void kvmi_arch_unhook(struct kvm *kvm);
+bool kvmi_arch_vcpu_can_be_introspected(struct kvm_vcpu *vcpu);
+void kvmi_arch_fill_event(struct kvm_vcpu *vcpu,
+			  struct kvmi_vcpu_event_arch *ev);
+void kvmi_arch_get_features(struct kvmi_features *features);
+int kvmi_arch_cmd_vcpu_get_registers(const struct kvmi_request *req);
+
+bool kvmi_arch_zap_gfns(struct kvm *kvm, struct kvm_memory_slot *slot,
+			gfn_t start, gfn_t end, bool may_yield);
+void kvmi_arch_zap_vcpu(struct kvm *kvm, gfn_t start, gfn_t end);
+gfn_t kvmi_arch_mapping_size(struct kvm *kvm, struct kvm_memory_slot *slot,
+			     gfn_t gfn);
+
+void kvmi_arch_get_insn(struct kvm_vcpu *vcpu, struct kvmi_arch_insn *insn);
+int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu);
+bool kvmi_arch_vcpu_is_delivering(struct kvm_vcpu *vcpu);
+
+#endif /* __KVMI_ARCH_H */

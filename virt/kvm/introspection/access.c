@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM introspection: which accesses to which guest pages are restricted
+ *
+ * kvm->kvmi.access maps a gfn to the kinds of access that the tool has taken
+ * away, in the entry itself.  A gfn that is not there is not restricted.  The
+ * restriction is the gfn's, not the memslot's: nothing has to be done when a
+ * memslot comes, goes or moves, except that a gfn must be in one for the tool
+ * to restrict it.  Restrictions concern the normal address space (as_id 0).
+ *
+ * Written under kvm->slots_lock and with mmu_lock held for writing, read under
+ * RCU.  Whoever maps a page asks for its restrictions with mmu_lock held, at
+ * least for reading; whoever changes them zaps the mappings before mmu_lock is
+ * dropped.  So no mapping outlives the restrictions it was made for, except in
+ * a TLB until the flush at the end of the change.
+ *
+ * A vCPU that has to let the hardware itself make an access which the tool has
+ * allowed "relaxes" the page: its restrictions stay on record but are not
+ * enforced, until they are enforced again (pf.c).  Relaxed pages are counted
+ * in the entry, by the vCPUs that relax them.
+ */
+
+#include <uapi/linux/kvm_para.h>
+#include "kvmi_int.h"
+#include "../kvm_mm.h"
+
+#define KVMI_DENIED_MASK	KVMI_PAGE_ACCESS_ALL
+#define KVMI_RELAXED_ONE	(KVMI_PAGE_ACCESS_ALL + 1)
+
+/* Entries changed between two looks at whether somebody wants the lock. */
+#define KVMI_ACCESS_BATCH	64
+
+/* Pages, as many as a large mapping has, that are zapped without a pause. */
+#define KVMI_ZAP_AT_ONCE	512
+
+static unsigned long kvmi_access_entry(struct kvm *kvm, gfn_t gfn)
+{
+	void *entry = xa_load(&kvm->kvmi.access, gfn);
+
+	return entry ? xa_to_value(entry) : 0;
+}
+
+/**
+ * kvmi_access_denied - what the tool has taken away from a page
+ * @kvm: the VM
+ * @gfn: the page
+ *
+ * Return: KVMI_PAGE_ACCESS_* bits, 0 for a page that is not restricted.
+ */
+u8 kvmi_access_denied(struct kvm *kvm, gfn_t gfn)
+{
+	if (xa_empty(&kvm->kvmi.access))
+		return 0;
+
+	return kvmi_access_entry(kvm, gfn) & KVMI_DENIED_MASK;
+}
+
+/**
+ * kvmi_access_enforced - what mappings of a page must not permit
+ * @kvm: the VM
+ * @gfn: the page
+ *
+ * Return: as kvmi_access_denied(), 0 for a page that is relaxed.
+ */
+u8 kvmi_access_enforced(struct kvm *kvm, gfn_t gfn)
+{
+	unsigned long entry;
+
+	if (xa_empty(&kvm->kvmi.access))
+		return 0;
+
+	entry = kvmi_access_entry(kvm, gfn);
+
+	return entry < KVMI_RELAXED_ONE ? entry & KVMI_DENIED_MASK : 0;
+}
+
+/**
+ * kvmi_access_restricted_in - is any page of a range restricted?
+ * @kvm: the VM
+ * @start: the first page
+ * @npages: how many there are
+ */
+bool kvmi_access_restricted_in(struct kvm *kvm, gfn_t start, gfn_t npages)
+{
+	unsigned long index = start;
+
+	if (xa_empty(&kvm->kvmi.access))
+		return false;
+
+	return xa_find(&kvm->kvmi.access, &index, start + npages - 1,
+		       XA_PRESENT);
+}
+
+/* Mappings to be zapped, collected as long as they are neighbours. */
+struct kvmi_zap {
+	struct kvm *kvm;
+	struct kvm_memory_slot *slot;
+	gfn_t start;
+	gfn_t end;
+	bool flush;
+	unsigned int batch;
+};
+
+static void kvmi_zap_flush_now(struct kvmi_zap *zap)
+{
+	if (zap->flush)
+		kvm_flush_remote_tlbs(zap->kvm);
+	zap->flush = false;
+}
+
+static void kvmi_zap_now(struct kvmi_zap *zap)
+{
+	bool may_yield = zap->end - zap->start > KVMI_ZAP_AT_ONCE;
+
+	if (!zap->slot)
+		return;
+
+	/* What is zapped must be flushed before mmu_lock is dropped. */
+	if (may_yield)
+		kvmi_zap_flush_now(zap);
+
+	zap->flush |= kvmi_arch_zap_gfns(zap->kvm, zap->slot, zap->start,
+					 zap->end, may_yield);
+	zap->slot = NULL;
+}
+
+static void kvmi_zap_add(struct kvmi_zap *zap, struct kvm_memory_slot *slot,
+			 gfn_t start, gfn_t end)
+{
+	if (zap->slot != slot || start > zap->end || end < zap->start) {
+		kvmi_zap_now(zap);
+		zap->slot = slot;
+		zap->start = start;
+		zap->end = end;
+	}
+
+	zap->start = min(zap->start, start);
+	zap->end = max(zap->end, end);
+}
+
+static void kvmi_zap_flush(struct kvmi_zap *zap)
+{
+	kvmi_zap_now(zap);
+	kvmi_zap_flush_now(zap);
+}
+
+/* Let others have mmu_lock, once in a while. */
+static void kvmi_zap_yield(struct kvmi_zap *zap)
+{
+	if (++zap->batch % KVMI_ACCESS_BATCH || !need_resched())
+		return;
+
+	kvmi_zap_flush(zap);
+	KVM_MMU_UNLOCK(zap->kvm);
+	cond_resched();
+	KVM_MMU_LOCK(zap->kvm);
+}
+
+/*
+ * The mappings to be zapped when the restrictions of @gfn have changed: if
+ * there are none left, all that keep a large page from being mapped there.
+ */
+static void kvmi_zap_range(struct kvm *kvm, struct kvm_memory_slot *slot,
+			   gfn_t gfn, gfn_t *start, gfn_t *end)
+{
+	gfn_t size = 1;
+
+	if (!kvmi_access_restricted_in(kvm, gfn, 1))
+		size = kvmi_arch_mapping_size(kvm, slot, gfn);
+
+	*start = max(ALIGN_DOWN(gfn, size), slot->base_gfn);
+	*end = min(ALIGN_DOWN(gfn, size) + size, slot->base_gfn + slot->npages);
+}
+
+static void kvmi_zap_changed(struct kvmi_zap *zap, gfn_t gfn)
+{
+	struct kvm_memory_slot *slot = gfn_to_memslot(zap->kvm, gfn);
+	gfn_t start, end;
+
+	if (!slot || (zap->slot == slot &&
+		      gfn >= zap->start && gfn < zap->end))
+		return;
+
+	kvmi_zap_range(zap->kvm, slot, gfn, &start, &end);
+	kvmi_zap_add(zap, slot, start, end);
+}
+
+static bool kvmi_is_valid_entry(struct kvm *kvm,
+				const struct kvmi_page_access_entry *e)
+{
+	return !(e->access & ~KVMI_PAGE_ACCESS_ALL) &&
+	       !memchr_inv(e->padding, 0, sizeof(e->padding)) &&
+	       kvm_is_visible_gfn(kvm, gpa_to_gfn(e->gpa));
+}
+
+/* Make sure that recording the entries needs no memory; lifting never does. */
+static int kvmi_access_reserve(struct kvm *kvm,
+			       const struct kvmi_page_access_entry *e, u16 n)
+{
+	struct xarray *xa = &kvm->kvmi.access;
+	u16 i;
+
+	for (i = 0; i < n; i++) {
+		if (e[i].access != KVMI_PAGE_ACCESS_ALL &&
+		    xa_reserve(xa, gpa_to_gfn(e[i].gpa), GFP_KERNEL_ACCOUNT))
+			break;
+	}
+	if (i == n)
+		return 0;
+
+	while (i--)
+		xa_release(xa, gpa_to_gfn(e[i].gpa));
+
+	return -KVM_ENOMEM;
+}
+
+static void kvmi_access_record(struct kvm *kvm, gfn_t gfn, u8 denied)
+{
+	unsigned long old = kvmi_access_entry(kvm, gfn);
+	unsigned long new = (old & ~KVMI_DENIED_MASK) | denied;
+
+	/* There is room in the array: an entry, or the reserved place of one. */
+	if (new != old)
+		xa_store(&kvm->kvmi.access, gfn, xa_mk_value(new), GFP_NOWAIT);
+}
+
+static void kvmi_access_forget_if_free(struct kvm *kvm, gfn_t gfn)
+{
+	if (!kvmi_access_entry(kvm, gfn))
+		xa_erase(&kvm->kvmi.access, gfn);
+}
+
+static int kvmi_set_page_access(struct kvm *kvm,
+				const struct kvmi_page_access_entry *e, u16 n)
+{
+	struct kvmi_zap zap = { .kvm = kvm };
+	int err = 0;
+	u16 i;
+
+	mutex_lock(&kvm->slots_lock);
+
+	for (i = 0; i < n && !err; i++)
+		if (!kvmi_is_valid_entry(kvm, &e[i]))
+			err = -KVM_EINVAL;
+	if (!err)
+		err = kvmi_access_reserve(kvm, e, n);
+	if (err)
+		goto out_unlock;
+
+	KVM_MMU_LOCK(kvm);
+
+	/* A gfn may be there twice: the last entry counts. */
+	for (i = 0; i < n; i++)
+		kvmi_access_record(kvm, gpa_to_gfn(e[i].gpa),
+				   ~e[i].access & KVMI_PAGE_ACCESS_ALL);
+	for (i = 0; i < n; i++)
+		kvmi_access_forget_if_free(kvm, gpa_to_gfn(e[i].gpa));
+
+	for (i = 0; i < n; i++) {
+		kvmi_zap_changed(&zap, gpa_to_gfn(e[i].gpa));
+		kvmi_zap_yield(&zap);
+	}
+	kvmi_zap_flush(&zap);
+
+	KVM_MMU_UNLOCK(kvm);
+
+out_unlock:
+	mutex_unlock(&kvm->slots_lock);
+
+	return err;
+}
+
+int kvmi_cmd_vm_set_page_access(const struct kvmi_request *req)
+{
+	const struct kvmi_vm_set_page_access *cmd = req->fixed;
+	int err = -KVM_EINVAL;
+
+	if (!cmd->padding1 && !cmd->padding2 &&
+	    cmd->count * sizeof(cmd->entries[0]) <= req->size)
+		err = kvmi_set_page_access(req->kvmi->kvm, req->data,
+					   cmd->count);
+
+	return kvmi_reply(req, err, NULL, 0);
+}
+
+/**
+ * kvmi_access_lift_all - forget every restriction
+ * @kvm: the VM; its session is dead
+ */
+void kvmi_access_lift_all(struct kvm *kvm)
+{
+	struct kvmi_zap zap = { .kvm = kvm };
+	unsigned long gfn;
+	void *entry;
+
+	mutex_lock(&kvm->slots_lock);
+	KVM_MMU_LOCK(kvm);
+
+	xa_for_each(&kvm->kvmi.access, gfn, entry) {
+		xa_erase(&kvm->kvmi.access, gfn);
+		kvmi_zap_changed(&zap, gfn);
+		kvmi_zap_yield(&zap);
+	}
+	kvmi_zap_flush(&zap);
+
+	KVM_MMU_UNLOCK(kvm);
+	mutex_unlock(&kvm->slots_lock);
+}
+
+static bool kvmi_access_count_relaxed(struct kvm *kvm, gfn_t gfn, long one)
+{
+	unsigned long entry = kvmi_access_entry(kvm, gfn);
+
+	/* Lifted meanwhile, perhaps by the end of the session? */
+	if (!entry || (one < 0 && entry < KVMI_RELAXED_ONE))
+		return false;
+
+	xa_store(&kvm->kvmi.access, gfn, xa_mk_value(entry + one), GFP_NOWAIT);
+	kvmi_access_forget_if_free(kvm, gfn);
+
+	return true;
+}
+
+/**
+ * kvmi_access_relax - suspend the restrictions of a page, for all vCPUs
+ * @kvm: the VM
+ * @gfn: the page
+ *
+ * Return: whether kvmi_access_enforce() is owed.
+ */
+bool kvmi_access_relax(struct kvm *kvm, gfn_t gfn)
+{
+	bool done;
+
+	KVM_MMU_LOCK(kvm);
+	done = kvmi_access_count_relaxed(kvm, gfn, KVMI_RELAXED_ONE);
+	KVM_MMU_UNLOCK(kvm);
+
+	return done;
+}
+
+/**
+ * kvmi_access_enforce - the opposite of kvmi_access_relax()
+ * @kvm: the VM
+ * @gfn: the page
+ *
+ * In a kvm->srcu section.
+ */
+void kvmi_access_enforce(struct kvm *kvm, gfn_t gfn)
+{
+	struct kvm_memory_slot *slot = gfn_to_memslot(kvm, gfn);
+	gfn_t start, end;
+	bool done;
+
+	KVM_MMU_LOCK(kvm);
+	done = kvmi_access_count_relaxed(kvm, gfn, -(long)KVMI_RELAXED_ONE);
+	if (done && slot)
+		kvmi_zap_range(kvm, slot, gfn, &start, &end);
+	KVM_MMU_UNLOCK(kvm);
+
+	if (done && slot)
+		kvmi_arch_zap_vcpu(kvm, start, end);
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef __KVMI_INT_H
+#define __KVMI_INT_H
+
+/*
+ * KVM introspection: what its own files share.
+ *
+ * Objects and their lifetimes
+ *
+ *   struct kvmi_vm		part of struct kvm
+ *   struct kvm_introspection	"session": from KVM_INTROSPECTION_HOOK until
+ *				UNHOOK, the next HOOK or the end of the VM.
+ *				It is dead (kvmi_is_dead()) from the moment
+ *				the connection is lost; a dead session sends
+ *				nothing and restricts nothing.
+ *   struct kvm_vcpu_introspection
+ *				per vCPU, as long as the session; vCPUs that
+ *				are created later get theirs on creation
+ *
+ * vCPU threads find the session in a kvm->srcu section, which they leave when
+ * they block on the tool; kvm_introspection.srcu keeps the session meanwhile.
+ * vcpu->kvmi is valid for whoever has the session, by one or the other or by
+ * being its thread, and for nobody else: see kvmi_vcpu().
+ *
+ * Locks, outermost first
+ *
+ *   kvm->kvmi.lock		ioctls
+ *   kvm->lock			vCPU creation against HOOK
+ *   kvmi->rx_lock		reading from the socket, VM commands
+ *   kvm->slots_lock		page access against memslot updates
+ *   kvm->mmu_lock		page access against faults
+ *   kvmi->tx_lock		writing to the socket
+ *   vcpui->lock		jobs and the event reply of one vCPU
+ */
+
+#include <linux/kvmi_arch.h>
+#include <linux/net.h>
+#include <linux/poll.h>
+#include <linux/rcuwait.h>
+#include <linux/srcu.h>
+#include <linux/uuid.h>
+#include <linux/workqueue.h>
+
+#undef pr_fmt
+#define pr_fmt(fmt) "kvmi: " fmt
+
+/* Ids below these have an allow bit; events are counted as messages are. */
+#define KVMI_NUM_COMMANDS						\
+	((int)KVMI_NEXT_VM_MESSAGE > (int)KVMI_NEXT_VCPU_MESSAGE ?	\
+	 (int)KVMI_NEXT_VM_MESSAGE : (int)KVMI_NEXT_VCPU_MESSAGE)
+#define KVMI_NUM_EVENTS							\
+	((int)KVMI_NEXT_VM_EVENT > (int)KVMI_NEXT_VCPU_EVENT ?		\
+	 (int)KVMI_NEXT_VM_EVENT : (int)KVMI_NEXT_VCPU_EVENT)
+
+#define KVMI_PAGE_ACCESS_ALL \
+	(KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W | KVMI_PAGE_ACCESS_X)
+
+/* Commands that may wait for one vCPU, a bound on the memory they take. */
+#define KVMI_MAX_JOBS		1024
+
+/* Ids are even for the VM, odd for a vCPU. */
+static inline bool kvmi_is_vcpu_id(u16 id)
+{
+	return id & 1;
+}
+
+struct kvm_introspection {
+	struct kvm *kvm;
+	struct srcu_struct srcu;
+	uuid_t uuid;
+
+	/* sock.c */
+	struct socket *sock;
+	wait_queue_head_t *sock_wqh;
+	wait_queue_entry_t sock_wait;
+	poll_table sock_poll;
+	struct work_struct hangup_work;
+	struct mutex tx_lock;
+	unsigned long flags;
+#define KVMI_DEAD		0
+
+	/* recv.c */
+	struct task_struct *thread;
+	struct rcuwait thread_wait;
+	bool thread_kicked;
+	bool thread_done;
+	DECLARE_BITMAP(waiting, KVM_MAX_VCPUS);
+	struct mutex rx_lock;
+	u32 rx_have;
+	u8 *rx_buf;
+
+	/* What the VMM allows: written under kvm->kvmi.lock */
+	DECLARE_BITMAP(cmd_allowed, KVMI_NUM_COMMANDS);
+	DECLARE_BITMAP(event_allowed, KVMI_NUM_EVENTS);
+	/* What the tool asked for */
+	DECLARE_BITMAP(vm_events, KVMI_NUM_EVENTS);
+
+	atomic_t ev_seq;
+};
+
+enum kvmi_event_state {
+	KVMI_EV_NONE,
+	KVMI_EV_SENT,
+	KVMI_EV_REPLIED,
+};
+
+/* An access that breaks a restriction, until it is reported and resolved. */
+struct kvmi_pf {
+	bool pending;
+	/* It was made while an interrupt or exception was being delivered. */
+	bool delivering;
+	/* The kind of access (one bit) to report; 0: carry it out silently. */
+	u8 access;
+	gva_t gva;
+	gpa_t gpa;
+
+	/*
+	 * Accesses that the tool let one instruction make.  They hold for
+	 * that instruction only, hence until the vCPU has run in the guest.
+	 */
+	u64 insn_stamp;
+	unsigned long insn_ip;
+	u8 nr_allowed;
+	struct {
+		gfn_t gfn;
+		u8 access;
+	} allowed[16];
+
+	/* Pages whose restrictions this vCPU has suspended. */
+	u8 nr_relaxed;
+	gfn_t relaxed[8];
+};
+
+struct kvm_vcpu_introspection {
+	struct kvm_introspection *kvmi;
+	struct rcuwait wait;
+	bool kicked;
+
+	spinlock_t lock;
+	struct list_head jobs;
+	unsigned int nr_jobs;
+	struct {
+		enum kvmi_event_state state;
+		u16 id;
+		u32 seq;
+		u8 action;
+		u8 reply_size;
+		u8 reply[8];
+	} ev;
+
+	DECLARE_BITMAP(events, KVMI_NUM_EVENTS);
+	atomic_t pause_requests;
+	struct kvmi_pf pf;
+};
+
+struct kvmi_job {
+	struct list_head link;
+	struct kvmi_msg_hdr hdr;
+	u8 payload[];
+};
+
+/*
+ * A command: @fn checks the request and sends one reply.  It returns 0, or
+ * a negative errno when the reply could not be sent.
+ */
+struct kvmi_command {
+	int (*fn)(const struct kvmi_request *req);
+	u16 fixed_size;
+};
+
+#define KVMI_MAX_FIXED_SIZE	16
+
+/* In a kvm->srcu section; NULL unless the VM is hooked. */
+static inline struct kvm_vcpu_introspection *kvmi_vcpu(struct kvm_vcpu *vcpu)
+{
+	struct kvm *kvm = vcpu->kvm;
+
+	return srcu_dereference(kvm->kvmi.session, &kvm->srcu) ? vcpu->kvmi :
+								 NULL;
+}
+
+static inline bool kvmi_is_dead(struct kvm_introspection *kvmi)
+{
+	return test_bit(KVMI_DEAD, &kvmi->flags);
+}
+
+/* sock.c */
+int kvmi_sock_open(struct kvm_introspection *kvmi, int fd);
+void kvmi_sock_watch(struct kvm_introspection *kvmi);
+void kvmi_sock_unwatch(struct kvm_introspection *kvmi);
+void kvmi_sock_close(struct kvm_introspection *kvmi);
+bool kvmi_sock_readable(struct kvm_introspection *kvmi);
+int kvmi_sock_recv(struct kvm_introspection *kvmi, void *buf, size_t size);
+int kvmi_sock_send(struct kvm_introspection *kvmi, struct kvec *vec,
+		   size_t n, size_t size);
+void kvmi_kill(struct kvm_introspection *kvmi, const char *why);
+
+/* recv.c */
+int kvmi_recv_start(struct kvm_introspection *kvmi);
+void kvmi_recv_stop(struct kvm_introspection *kvmi);
+void kvmi_recv(struct kvm_introspection *kvmi, struct kvm_vcpu *self);
+void kvmi_recv_leave(struct kvm_introspection *kvmi, struct kvm_vcpu *vcpu);
+void kvmi_recv_kick(struct kvm_introspection *kvmi);
+void kvmi_recv_kick_thread(struct kvm_introspection *kvmi);
+
+/* dispatch.c */
+bool kvmi_is_known_command(u16 id);
+bool kvmi_is_known_event(u16 id);
+bool kvmi_is_command_allowed(struct kvm_introspection *kvmi, u16 id);
+bool kvmi_is_event_allowed(struct kvm_introspection *kvmi, u16 id);
+void kvmi_dispatch_vm(struct kvm_introspection *kvmi,
+		      const struct kvmi_msg_hdr *hdr, const void *payload);
+int kvmi_dispatch_vcpu(struct kvm_introspection *kvmi,
+		       const struct kvmi_msg_hdr *hdr, const void *payload);
+int kvmi_dispatch_job(struct kvm_introspection *kvmi, struct kvm_vcpu *vcpu,
+		       const struct kvmi_job *job);
+
+/* vm_cmd.c */
+int kvmi_cmd_get_version(const struct kvmi_request *req);
+int kvmi_cmd_vm_check_command(const struct kvmi_request *req);
+int kvmi_cmd_vm_check_event(const struct kvmi_request *req);
+int kvmi_cmd_vm_get_info(const struct kvmi_request *req);
+int kvmi_cmd_vm_control_events(const struct kvmi_request *req);
+int kvmi_cmd_vm_pause_vcpu(const struct kvmi_request *req);
+int kvmi_vm_event_unhook(struct kvm_introspection *kvmi);
+
+/* physmem.c */
+int kvmi_cmd_vm_read_physical(const struct kvmi_request *req);
+int kvmi_cmd_vm_write_physical(const struct kvmi_request *req);
+
+/* access.c */
+int kvmi_cmd_vm_set_page_access(const struct kvmi_request *req);
+void kvmi_access_lift_all(struct kvm *kvm);
+bool kvmi_access_relax(struct kvm *kvm, gfn_t gfn);
+void kvmi_access_enforce(struct kvm *kvm, gfn_t gfn);
+
+/* vcpu.c */
+struct kvm_vcpu_introspection *kvmi_vcpu_alloc(struct kvm_introspection *kvmi);
+void kvmi_vcpu_free(struct kvm_vcpu_introspection *vcpui);
+void kvmi_vcpu_kick(struct kvm_vcpu *vcpu);
+int kvmi_vcpu_add_job(struct kvm_vcpu *vcpu, const struct kvmi_msg_hdr *hdr,
+		      const void *payload);
+const char *kvmi_vcpu_take_reply(struct kvm_vcpu *vcpu,
+				 const struct kvmi_msg_hdr *hdr,
+				 const void *payload);
+bool kvmi_vcpu_has_reply(struct kvm_vcpu_introspection *vcpui);
+int kvmi_vcpu_event(struct kvm_vcpu *vcpu, u16 id, unsigned long actions,
+		    const void *data, size_t size);
+int kvmi_vcpu_crash(struct kvm_vcpu *vcpu);
+
+/* vcpu_cmd.c */
+int kvmi_cmd_vcpu_control_events(const struct kvmi_request *req);
+
+/* pf.c */
+int kvmi_pf_resolve(struct kvm_vcpu *vcpu,
+		    struct kvm_vcpu_introspection *vcpui);
+void kvmi_pf_enforce(struct kvm_vcpu *vcpu,
+		     struct kvm_vcpu_introspection *vcpui);
+
+#endif /* __KVMI_INT_H */

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM introspection: from an access that breaks a restriction to its outcome
+ *
+ * The architecture finds such an access in two places: in the fault that the
+ * hardware raised, or in KVM's instruction emulator.  In both it gives up the
+ * instruction before that had any effect, and calls kvmi_pf_raise().  The rest
+ * is done from vcpu_run(), with no lock held (kvmi_pf_resolve()): the event,
+ * and then, on CONTINUE, the access is noted as allowed and the instruction
+ * started again, now by the emulator.  If it makes another access that breaks
+ * a restriction, it is given up and started again once more.  So each access
+ * is reported once, and RETRY needs nothing but to enter the guest again.
+ *
+ * An access that nobody wants to hear of, but that the mapping cannot permit,
+ * takes the same way without the event.
+ *
+ * When the hardware was delivering an interrupt or exception to the guest,
+ * there is no instruction to emulate: the page is relaxed, until the vCPU has
+ * delivered it.  It enters the guest for just that, but other vCPUs can use
+ * the page meanwhile.
+ *
+ * vcpui->pf belongs to the vCPU's thread, no lock needed.
+ */
+
+#include "kvmi_int.h"
+
+/**
+ * kvmi_pf_is_wanted - does the tool want to hear of this vCPU's accesses?
+ * @vcpu: the vCPU, on its thread, in a kvm->srcu section
+ */
+bool kvmi_pf_is_wanted(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
+
+	return vcpui && !kvmi_is_dead(vcpui->kvmi) &&
+	       test_bit(KVMI_VCPU_EVENT_PF, vcpui->events);
+}
+
+static bool kvmi_is_same_insn(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
+{
+	struct kvmi_arch_insn insn;
+
+	kvmi_arch_get_insn(vcpu, &insn);
+
+	return pf->insn_stamp == insn.stamp && pf->insn_ip == insn.ip;
+}
+
+static void kvmi_pf_set_insn(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
+{
+	struct kvmi_arch_insn insn;
+
+	if (kvmi_is_same_insn(vcpu, pf))
+		return;
+
+	kvmi_arch_get_insn(vcpu, &insn);
+	pf->insn_stamp = insn.stamp;
+	pf->insn_ip = insn.ip;
+	pf->nr_allowed = 0;
+}
+
+/**
+ * kvmi_pf_raise - an access was given up because of a restriction
+ * @vcpu: the vCPU, on its thread, in a kvm->srcu section
+ * @gva: the linear address, ~0 if it is not known for certain
+ * @gpa: the guest-physical address
+ * @access: the kind of access to report, one KVMI_PAGE_ACCESS_* bit; 0 if
+ *	there is nothing to report
+ *
+ * The caller enters the guest again, or so it thinks.
+ */
+void kvmi_pf_raise(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access)
+{
+	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
+	struct kvmi_pf *pf;
+
+	/* Unhooked meanwhile: the restrictions are gone. */
+	if (!vcpui)
+		return;
+
+	pf = &vcpui->pf;
+	kvmi_pf_set_insn(vcpu, pf);
+	pf->gva = gva;
+	pf->gpa = gpa;
+	pf->access = access;
+	pf->delivering = kvmi_arch_vcpu_is_delivering(vcpu);
+	pf->pending = true;
+
+	kvm_make_request(KVM_REQ_INTROSPECTION, vcpu);
+}
+
+/**
+ * kvmi_pf_is_pending - was the current instruction given up?
+ * @vcpu: the vCPU, on its thread, in a kvm->srcu section
+ */
+bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
+
+	return vcpui && vcpui->pf.pending;
+}
+
+/**
+ * kvmi_pf_is_allowed - has the tool let the current instruction do this?
+ * @vcpu: the vCPU, on its thread, in a kvm->srcu section
+ * @gfn: the page
+ * @access: the kind of access, one KVMI_PAGE_ACCESS_* bit
+ */
+bool kvmi_pf_is_allowed(struct kvm_vcpu *vcpu, gfn_t gfn, u8 access)
+{
+	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
+	u8 i;
+
+	if (!vcpui || !kvmi_is_same_insn(vcpu, &vcpui->pf))
+		return false;
+
+	for (i = 0; i < vcpui->pf.nr_allowed; i++)
+		if (vcpui->pf.allowed[i].gfn == gfn &&
+		    vcpui->pf.allowed[i].access & access)
+			return true;
+
+	return false;
+}
+
+static void kvmi_pf_allow(struct kvmi_pf *pf)
+{
+	/* No instruction that the emulator knows makes that many accesses. */
+	if (WARN_ON_ONCE(pf->nr_allowed == ARRAY_SIZE(pf->allowed)))
+		pf->nr_allowed = 0;
+
+	pf->allowed[pf->nr_allowed].gfn = gpa_to_gfn(pf->gpa);
+	pf->allowed[pf->nr_allowed].access = pf->access;
+	pf->nr_allowed++;
+}
+
+/**
+ * kvmi_pf_is_relaxing - is a page relaxed on behalf of this vCPU?
+ * @vcpu: the vCPU, on its thread, in a kvm->srcu section
+ */
+bool kvmi_pf_is_relaxing(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
+
+	return vcpui && vcpui->pf.nr_relaxed;
+}
+
+static int kvmi_pf_relax(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
+{
+	gfn_t gfn = gpa_to_gfn(pf->gpa);
+
+	/*
+	 * The stack, IDT, GDT and TSS, and two pages each.  If it takes more,
+	 * start again with the first: it is reported once more.
+	 */
+	if (pf->nr_relaxed == ARRAY_SIZE(pf->relaxed))
+		kvmi_access_enforce(vcpu->kvm, pf->relaxed[--pf->nr_relaxed]);
+
+	if (kvmi_access_relax(vcpu->kvm, gfn))
+		pf->relaxed[pf->nr_relaxed++] = gfn;
+
+	return 1;
+}
+
+/**
+ * kvmi_pf_enforce - end the relaxation of pages that is not needed any more
+ * @vcpu: the vCPU, on its thread, in a kvm->srcu section
+ * @vcpui: its introspection
+ */
+void kvmi_pf_enforce(struct kvm_vcpu *vcpu,
+		     struct kvm_vcpu_introspection *vcpui)
+{
+	struct kvmi_pf *pf = &vcpui->pf;
+
+	if (kvmi_arch_vcpu_is_delivering(vcpu))
+		return;
+
+	while (pf->nr_relaxed)
+		kvmi_access_enforce(vcpu->kvm, pf->relaxed[--pf->nr_relaxed]);
+}
+
+/* Does what made the access worth an event still hold? */
+static bool kvmi_pf_is_current(struct kvm_vcpu *vcpu,
+			       struct kvm_vcpu_introspection *vcpui)
+{
+	struct kvmi_pf *pf = &vcpui->pf;
+
+	return kvmi_pf_is_wanted(vcpu) && kvmi_is_same_insn(vcpu, pf) &&
+	       (kvmi_access_denied(vcpu->kvm, gpa_to_gfn(pf->gpa)) & pf->access);
+}
+
+static int kvmi_pf_event(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
+{
+	struct kvmi_vcpu_event_pf ev = {
+		.gva = pf->gva,
+		.gpa = pf->gpa,
+		.access = pf->access,
+	};
+
+	return kvmi_vcpu_event(vcpu, KVMI_VCPU_EVENT_PF,
+			       BIT(KVMI_EVENT_ACTION_CONTINUE) |
+			       BIT(KVMI_EVENT_ACTION_RETRY) |
+			       BIT(KVMI_EVENT_ACTION_CRASH),
+			       &ev, sizeof(ev));
+}
+
+static int kvmi_pf_continue(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
+{
+	/*
+	 * The tool or the VMM may have moved the vCPU elsewhere while the
+	 * event waited.
+	 */
+	if (!kvmi_is_same_insn(vcpu, pf))
+		return 1;
+
+	/*
+	 * If the VMM has queued an interrupt since, that is delivered first
+	 * and the access tried again.
+	 */
+	if (kvmi_arch_vcpu_is_delivering(vcpu))
+		return pf->delivering ? kvmi_pf_relax(vcpu, pf) : 1;
+
+	if (pf->access)
+		kvmi_pf_allow(pf);
+
+	return kvmi_arch_pf_continue(vcpu);
+}
+
+/**
+ * kvmi_pf_resolve - report an access that breaks a restriction
+ * @vcpu: the vCPU, on its thread, in a kvm->srcu section, left meanwhile
+ * @vcpui: its introspection
+ *
+ * Return: 1 to go on with the guest, 0 to exit to user space, or -EINTR.
+ */
+int kvmi_pf_resolve(struct kvm_vcpu *vcpu,
+		    struct kvm_vcpu_introspection *vcpui)
+{
+	struct kvmi_pf *pf = &vcpui->pf;
+	bool sent = vcpui->ev.state != KVMI_EV_NONE;
+	int action = KVMI_EVENT_ACTION_CONTINUE;
+
+	if (!pf->pending)
+		return 1;
+
+	if (pf->access) {
+		if (!sent && !kvmi_pf_is_current(vcpu, vcpui))
+			action = KVMI_EVENT_ACTION_RETRY;
+		else
+			action = kvmi_pf_event(vcpu, pf);
+	}
+	if (action < 0)
+		return action;
+
+	/* Whatever the instruction does next may be pending again. */
+	pf->pending = false;
+
+	/* Without a tool there are no restrictions. */
+	if (kvmi_is_dead(vcpui->kvmi))
+		return 1;
+
+	switch (action) {
+	case KVMI_EVENT_ACTION_CONTINUE:
+		return kvmi_pf_continue(vcpu, pf);
+	case KVMI_EVENT_ACTION_CRASH:
+		return kvmi_vcpu_crash(vcpu);
+	default:
+		return 1;
+	}
+}

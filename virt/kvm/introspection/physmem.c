@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM introspection: the tool's access to guest memory
+ *
+ * The tool sees what a device sees: memory of the normal address space (not
+ * SMM's), whatever restrictions there are, through the VMM's mapping of it.
+ *
+ * Faulting in the VMM's page may take for ever, so it is done with no lock
+ * that the VMM may need and can be interrupted (kvmi_hangup_work()).  The
+ * copying itself is done in a kvm->srcu section, once it is certain that the
+ * memslot is still the one that led to the page.
+ */
+
+#include <linux/highmem.h>
+#include <linux/sched/mm.h>
+#include <uapi/linux/kvm_para.h>
+#include "kvmi_int.h"
+
+static bool kvmi_is_valid_range(gpa_t gpa, size_t size)
+{
+	return size && offset_in_page(gpa) + size <= PAGE_SIZE;
+}
+
+static unsigned long kvmi_gfn_to_hva(struct kvm *kvm, gfn_t gfn, bool write)
+{
+	return write ? gfn_to_hva(kvm, gfn) :
+		       gfn_to_hva_prot(kvm, gfn, NULL);
+}
+
+/* Get the page of the VMM that backs a guest page, with a reference. */
+static struct page *kvmi_get_page(struct kvm *kvm, gfn_t gfn, bool write,
+				  unsigned long *hva)
+{
+	unsigned int flags = FOLL_INTERRUPTIBLE | (write ? FOLL_WRITE : 0);
+	struct page *page = NULL;
+	int locked = 1;
+	int idx;
+
+	idx = srcu_read_lock(&kvm->srcu);
+	*hva = kvmi_gfn_to_hva(kvm, gfn, write);
+	srcu_read_unlock(&kvm->srcu, idx);
+
+	if (kvm_is_error_hva(*hva) || !mmget_not_zero(kvm->mm))
+		return NULL;
+
+	mmap_read_lock(kvm->mm);
+	if (get_user_pages_remote(kvm->mm, *hva, 1, flags, &page, &locked) != 1)
+		page = NULL;
+	if (locked)
+		mmap_read_unlock(kvm->mm);
+	mmput(kvm->mm);
+
+	return page;
+}
+
+/*
+ * mark_page_dirty() wants a vCPU, for its dirty ring.  There is none here,
+ * and a ring is read by its vCPU's user without a lock: a page that the tool
+ * writes is then reported by the bitmap only, as for other writers outside
+ * of vCPUs.
+ */
+static void kvmi_mark_dirty(struct kvm *kvm, gfn_t gfn)
+{
+	struct kvm_memory_slot *slot = gfn_to_memslot(kvm, gfn);
+
+	if (slot && slot->dirty_bitmap)
+		set_bit_le(gfn - slot->base_gfn, slot->dirty_bitmap);
+}
+
+static void kvmi_copy(struct page *page, unsigned int offset, void *buf,
+		      size_t size, bool write)
+{
+	if (write) {
+		memcpy_to_page(page, offset, buf, size);
+		set_page_dirty_lock(page);
+	} else {
+		memcpy_from_page(buf, page, offset, size);
+	}
+}
+
+/* Access memory within one page. */
+static int kvmi_access_memory(struct kvm *kvm, gpa_t gpa, void *buf,
+			      size_t size, bool write)
+{
+	gfn_t gfn = gpa_to_gfn(gpa);
+	struct page *page;
+	unsigned long hva;
+	bool same;
+	int idx;
+
+	do {
+		page = kvmi_get_page(kvm, gfn, write, &hva);
+		if (!page)
+			return -KVM_ENOENT;
+
+		idx = srcu_read_lock(&kvm->srcu);
+		same = kvmi_gfn_to_hva(kvm, gfn, write) == hva;
+		if (same) {
+			kvmi_copy(page, offset_in_page(gpa), buf, size, write);
+			if (write)
+				kvmi_mark_dirty(kvm, gfn);
+		}
+		srcu_read_unlock(&kvm->srcu, idx);
+		put_page(page);
+	} while (!same);
+
+	return 0;
+}
+
+int kvmi_cmd_vm_read_physical(const struct kvmi_request *req)
+{
+	const struct kvmi_vm_read_physical *cmd = req->fixed;
+	void *buf;
+	int err;
+
+	if (cmd->padding1 || cmd->padding2 ||
+	    !kvmi_is_valid_range(cmd->gpa, cmd->size))
+		return kvmi_reply(req, -KVM_EINVAL, NULL, 0);
+
+	buf = kmalloc(cmd->size, GFP_KERNEL_ACCOUNT);
+	if (!buf)
+		return kvmi_reply(req, -KVM_ENOMEM, NULL, 0);
+
+	err = kvmi_access_memory(req->kvmi->kvm, cmd->gpa, buf, cmd->size, false);
+	err = kvmi_reply(req, err, buf, cmd->size);
+	kfree(buf);
+
+	return err;
+}
+
+int kvmi_cmd_vm_write_physical(const struct kvmi_request *req)
+{
+	const struct kvmi_vm_write_physical *cmd = req->fixed;
+	int err = -KVM_EINVAL;
+
+	if (!cmd->padding1 && !cmd->padding2 &&
+	    kvmi_is_valid_range(cmd->gpa, cmd->size) && cmd->size <= req->size)
+		err = kvmi_access_memory(req->kvmi->kvm, cmd->gpa,
+					 (void *)req->data, cmd->size, true);
+
+	return kvmi_reply(req, err, NULL, 0);
+}

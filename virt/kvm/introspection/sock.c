@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM introspection: the socket that connects a session with its tool
+ *
+ * The VMM hands over a connected stream socket; its file stays referenced as
+ * long as the session.  Reading is never done blocking: the wait queue of the
+ * socket has an entry of ours, which wakes whoever is to read (recv.c).
+ *
+ * Writing is done by the thread that has something to say and blocks while
+ * the tool is slow.  A message must not be cut by another one, hence tx_lock;
+ * a unix socket takes a message of our size whole or not at all, so that
+ * vCPUs need not wait for each other there.
+ *
+ * kvmi_kill() may be called by anybody who can sleep, more than once.
+ */
+
+#include <linux/file.h>
+#include <linux/sched/signal.h>
+#include <net/sock.h>
+#include "kvmi_int.h"
+
+static __poll_t kvmi_sock_poll(struct kvm_introspection *kvmi)
+{
+	return vfs_poll(kvmi->sock->file, NULL);
+}
+
+/**
+ * kvmi_sock_readable - is there something to read, the end included?
+ * @kvmi: the session
+ */
+bool kvmi_sock_readable(struct kvm_introspection *kvmi)
+{
+	return kvmi_sock_poll(kvmi) &
+	       (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR);
+}
+
+/*
+ * The thread may be asleep in a page fault of the VMM's memory, perhaps for
+ * ever (userfaultfd).  Nobody is interested in the outcome any more.
+ */
+static void kvmi_hangup_work(struct work_struct *work)
+{
+	struct kvm_introspection *kvmi =
+		container_of(work, struct kvm_introspection, hangup_work);
+
+	if (kvmi_sock_poll(kvmi) & (EPOLLHUP | EPOLLERR))
+		send_sig(SIGKILL, kvmi->thread, 1);
+
+	kvmi_recv_kick_thread(kvmi);
+}
+
+/* Runs in the context of whoever changed the socket, interrupts disabled. */
+static int kvmi_sock_wakeup(wait_queue_entry_t *wait, unsigned int mode,
+			    int sync, void *key)
+{
+	struct kvm_introspection *kvmi =
+		container_of(wait, struct kvm_introspection, sock_wait);
+	__poll_t flags = key_to_poll(key);
+
+	/* A change of state comes without flags. */
+	if (!flags || (flags & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)))
+		schedule_work(&kvmi->hangup_work);
+
+	if (flags & EPOLLIN)
+		kvmi_recv_kick(kvmi);
+
+	return 0;
+}
+
+static void kvmi_sock_enqueue(struct file *file, wait_queue_head_t *wqh,
+			      poll_table *pt)
+{
+	struct kvm_introspection *kvmi =
+		container_of(pt, struct kvm_introspection, sock_poll);
+
+	if (kvmi->sock_wqh)
+		return;
+
+	kvmi->sock_wqh = wqh;
+	add_wait_queue(wqh, &kvmi->sock_wait);
+}
+
+/**
+ * kvmi_sock_open - take a file descriptor of the VMM as the session's socket
+ * @kvmi: the session
+ * @fd: a stream socket
+ *
+ * Return: 0, or -EINVAL if @fd is no stream socket.
+ */
+int kvmi_sock_open(struct kvm_introspection *kvmi, int fd)
+{
+	struct socket *sock;
+	int err;
+
+	sock = sockfd_lookup(fd, &err);
+	if (!sock)
+		return -EINVAL;
+
+	if (sock->type != SOCK_STREAM) {
+		sockfd_put(sock);
+		return -EINVAL;
+	}
+
+	mutex_init(&kvmi->tx_lock);
+	INIT_WORK(&kvmi->hangup_work, kvmi_hangup_work);
+	init_waitqueue_func_entry(&kvmi->sock_wait, kvmi_sock_wakeup);
+	kvmi->sock = sock;
+
+	return 0;
+}
+
+/**
+ * kvmi_sock_watch - have the readers woken from now on
+ * @kvmi: the session, its thread running
+ */
+void kvmi_sock_watch(struct kvm_introspection *kvmi)
+{
+	init_poll_funcptr(&kvmi->sock_poll, kvmi_sock_enqueue);
+	vfs_poll(kvmi->sock->file, &kvmi->sock_poll);
+
+	/* What came before the entry was queued woke nobody. */
+	kvmi_recv_kick_thread(kvmi);
+}
+
+/**
+ * kvmi_sock_unwatch - nobody is woken any more
+ * @kvmi: the session, its thread still running
+ */
+void kvmi_sock_unwatch(struct kvm_introspection *kvmi)
+{
+	if (kvmi->sock_wqh)
+		remove_wait_queue(kvmi->sock_wqh, &kvmi->sock_wait);
+	cancel_work_sync(&kvmi->hangup_work);
+}
+
+/**
+ * kvmi_sock_close - drop the socket
+ * @kvmi: the session, not in use any more
+ */
+void kvmi_sock_close(struct kvm_introspection *kvmi)
+{
+	if (kvmi->sock)
+		sockfd_put(kvmi->sock);
+}
+
+/**
+ * kvmi_sock_recv - read what there is, without waiting
+ * @kvmi: the session
+ * @buf: where to
+ * @size: how much at the most, in bytes
+ *
+ * Return: the number of bytes, 0 at the end, or a negative errno; -EAGAIN if
+ * there is nothing yet.
+ */
+int kvmi_sock_recv(struct kvm_introspection *kvmi, void *buf, size_t size)
+{
+	struct kvec vec = { .iov_base = buf, .iov_len = size };
+	struct msghdr msg = { };
+
+	return kernel_recvmsg(kvmi->sock, &msg, &vec, 1, size, MSG_DONTWAIT);
+}
+
+/*
+ * A unix stream socket queues up to half of its send buffer (less 64 bytes)
+ * in one piece; see unix_stream_sendmsg().  If the largest message fits, no
+ * message is ever cut and the senders need no lock.
+ */
+static bool kvmi_sock_sends_whole(struct kvm_introspection *kvmi)
+{
+	struct sock *sk = kvmi->sock->sk;
+
+	return sk->sk_family == AF_UNIX &&
+	       (READ_ONCE(sk->sk_sndbuf) >> 1) - 64 >=
+	       KVMI_MAX_MSG_SIZE + sizeof(struct kvmi_msg_hdr);
+}
+
+static int kvmi_sock_send_all(struct kvm_introspection *kvmi,
+			      struct kvec *vec, size_t n, size_t size)
+{
+	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL };
+	size_t sent = 0;
+	int r;
+
+	iov_iter_kvec(&msg.msg_iter, ITER_SOURCE, vec, n, size);
+
+	while (sent < size) {
+		r = sock_sendmsg(kvmi->sock, &msg);
+		if (r <= 0) {
+			/*
+			 * Interrupted: harmless as long as nothing is on the
+			 * wire.  A message that was begun must be finished,
+			 * or the tool would take the next one for its rest.
+			 */
+			if (!sent || fatal_signal_pending(current) ||
+			    (r != -EINTR && r != -ERESTARTSYS))
+				return r ? r : -EPIPE;
+
+			if (kvmi_is_dead(kvmi))
+				return -EPIPE;
+			schedule_timeout_uninterruptible(1);
+			continue;
+		}
+		sent += r;
+	}
+
+	return 0;
+}
+
+/**
+ * kvmi_sock_send - send one message
+ * @kvmi: the session
+ * @vec: its parts
+ * @n: how many parts
+ * @size: how many bytes in all
+ *
+ * Blocks while the tool does not read.
+ *
+ * Return: 0; -EINTR if a signal came before anything was sent, which leaves
+ * the connection as it was; another negative errno if the connection is lost.
+ */
+int kvmi_sock_send(struct kvm_introspection *kvmi, struct kvec *vec,
+		   size_t n, size_t size)
+{
+	bool locked = !kvmi_sock_sends_whole(kvmi);
+	int r;
+
+	if (locked && mutex_lock_interruptible(&kvmi->tx_lock))
+		return -EINTR;
+
+	r = kvmi_is_dead(kvmi) ? -EPIPE :
+				 kvmi_sock_send_all(kvmi, vec, n, size);
+
+	if (locked)
+		mutex_unlock(&kvmi->tx_lock);
+
+	return r == -ERESTARTSYS ? -EINTR : r;
+}
+
+/**
+ * kvmi_kill - the connection is of no use any more
+ * @kvmi: the session
+ * @why: what the tool did wrong, for the kernel log; NULL if nothing
+ *
+ * Everybody who waits for the tool is released.  The thread of the session
+ * lifts what the tool had restricted.
+ */
+void kvmi_kill(struct kvm_introspection *kvmi, const char *why)
+{
+	struct kvm_vcpu *vcpu;
+	unsigned long i;
+
+	if (test_and_set_bit(KVMI_DEAD, &kvmi->flags))
+		return;
+
+	if (why)
+		pr_warn_ratelimited("%pU: connection closed: %s\n",
+				    &kvmi->uuid, why);
+
+	kernel_sock_shutdown(kvmi->sock, SHUT_RDWR);
+
+	kvm_for_each_vcpu(i, vcpu, kvmi->kvm)
+		kvmi_vcpu_kick(vcpu);
+	kvmi_recv_kick_thread(kvmi);
+}

@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM introspection: what a vCPU's own thread does for the tool
+ *
+ * It serves the commands that were queued for it, sends events and waits for
+ * the replies.  It does so between two stays in the guest, from vcpu_run(),
+ * with no lock held: hooks elsewhere in KVM only note what there is to do
+ * and set KVM_REQ_INTROSPECTION.
+ *
+ * A vCPU has one event under way at the most.  A signal makes KVM_RUN return
+ * while it waits; the event stays under way and the next KVM_RUN takes up the
+ * waiting, so neither guest nor tool notice.
+ *
+ * vcpui->lock protects vcpui->jobs and vcpui->ev.  Whoever reads a message
+ * writes there; only the vCPU's thread takes from there.
+ */
+
+#include <linux/sched/signal.h>
+#include <uapi/linux/kvm_para.h>
+#include "kvmi_int.h"
+
+struct kvm_vcpu_introspection *kvmi_vcpu_alloc(struct kvm_introspection *kvmi)
+{
+	struct kvm_vcpu_introspection *vcpui;
+
+	vcpui = kzalloc(sizeof(*vcpui), GFP_KERNEL_ACCOUNT);
+	if (!vcpui)
+		return NULL;
+
+	vcpui->kvmi = kvmi;
+	rcuwait_init(&vcpui->wait);
+	spin_lock_init(&vcpui->lock);
+	INIT_LIST_HEAD(&vcpui->jobs);
+
+	return vcpui;
+}
+
+void kvmi_vcpu_free(struct kvm_vcpu_introspection *vcpui)
+{
+	struct kvmi_job *job, *next;
+
+	if (!vcpui)
+		return;
+
+	list_for_each_entry_safe(job, next, &vcpui->jobs, link)
+		kfree(job);
+	kfree(vcpui);
+}
+
+/**
+ * kvmi_vcpu_kick - have a vCPU see what there is to do
+ * @vcpu: the vCPU; its session exists
+ *
+ * Wherever its thread is: in the guest, halted or waiting for the tool.  Any
+ * context.
+ */
+void kvmi_vcpu_kick(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_introspection *vcpui = vcpu->kvmi;
+
+	WRITE_ONCE(vcpui->kicked, true);
+	/* rcuwait_wake_up() has the barrier that orders the two. */
+	if (rcuwait_wake_up(&vcpui->wait))
+		return;
+
+	kvm_make_request(KVM_REQ_INTROSPECTION, vcpu);
+	kvm_make_request(KVM_REQ_UNBLOCK, vcpu);
+	kvm_vcpu_kick(vcpu);
+}
+
+/**
+ * kvmi_vcpu_add_job - queue a command for a vCPU
+ * @vcpu: the vCPU
+ * @hdr: the command's header
+ * @payload: the rest of the command
+ *
+ * Return: 0 or a negated KVM_E* code.
+ */
+int kvmi_vcpu_add_job(struct kvm_vcpu *vcpu, const struct kvmi_msg_hdr *hdr,
+		      const void *payload)
+{
+	struct kvm_vcpu_introspection *vcpui = vcpu->kvmi;
+	struct kvmi_job *job;
+
+	job = kmalloc(struct_size(job, payload, hdr->size), GFP_KERNEL_ACCOUNT);
+	if (!job)
+		return -KVM_ENOMEM;
+
+	job->hdr = *hdr;
+	memcpy(job->payload, payload, hdr->size);
+
+	spin_lock(&vcpui->lock);
+	if (vcpui->nr_jobs >= KVMI_MAX_JOBS) {
+		spin_unlock(&vcpui->lock);
+		kfree(job);
+		return -KVM_EBUSY;
+	}
+	vcpui->nr_jobs++;
+	list_add_tail(&job->link, &vcpui->jobs);
+	spin_unlock(&vcpui->lock);
+
+	kvmi_vcpu_kick(vcpu);
+
+	return 0;
+}
+
+static struct kvmi_job *kvmi_first_job(struct kvm_vcpu_introspection *vcpui)
+{
+	struct kvmi_job *job;
+
+	spin_lock(&vcpui->lock);
+	job = list_first_entry_or_null(&vcpui->jobs, typeof(*job), link);
+	spin_unlock(&vcpui->lock);
+
+	return job;
+}
+
+/*
+ * In a kvm->srcu section, which the commands leave while they reply.
+ * Returns 0, or -EINTR if a signal has to be dealt with first.
+ */
+static int kvmi_run_jobs(struct kvm_vcpu *vcpu,
+			 struct kvm_vcpu_introspection *vcpui)
+{
+	struct kvmi_job *job;
+
+	while (!kvmi_is_dead(vcpui->kvmi) && (job = kvmi_first_job(vcpui))) {
+		if (kvmi_dispatch_job(vcpui->kvmi, vcpu, job) == -EINTR)
+			return -EINTR;
+
+		spin_lock(&vcpui->lock);
+		list_del(&job->link);
+		vcpui->nr_jobs--;
+		spin_unlock(&vcpui->lock);
+		kfree(job);
+	}
+
+	return 0;
+}
+
+/**
+ * kvmi_vcpu_take_reply - record the tool's reply to the event of a vCPU
+ * @vcpu: the vCPU
+ * @hdr: the header of the reply
+ * @payload: the rest of the reply
+ *
+ * Return: NULL, or what is wrong with the reply.
+ */
+const char *kvmi_vcpu_take_reply(struct kvm_vcpu *vcpu,
+				 const struct kvmi_msg_hdr *hdr,
+				 const void *payload)
+{
+	struct kvm_vcpu_introspection *vcpui = vcpu->kvmi;
+	const size_t fixed = sizeof(struct kvmi_vcpu_hdr) +
+			     sizeof(struct kvmi_vcpu_event_reply);
+	const struct kvmi_vcpu_event_reply *rpl =
+		payload + sizeof(struct kvmi_vcpu_hdr);
+	const char *error = NULL;
+
+	if (hdr->size < fixed)
+		return "event reply too short";
+	if (rpl->padding1 || rpl->padding2)
+		return "event reply with padding that is not zero";
+
+	spin_lock(&vcpui->lock);
+	if (vcpui->ev.state != KVMI_EV_SENT) {
+		error = "event reply for a vCPU that waits for none";
+	} else if (vcpui->ev.seq != hdr->seq) {
+		error = "event reply with a wrong sequence number";
+	} else if (hdr->size - fixed > vcpui->ev.reply_size) {
+		error = "event reply too long";
+	} else {
+		memcpy(vcpui->ev.reply, payload + fixed, hdr->size - fixed);
+		vcpui->ev.action = rpl->action;
+		/* Pairs with kvmi_vcpu_has_reply() */
+		smp_store_release(&vcpui->ev.state, KVMI_EV_REPLIED);
+	}
+	spin_unlock(&vcpui->lock);
+
+	if (!error && vcpu != kvm_get_running_vcpu())
+		kvmi_vcpu_kick(vcpu);
+
+	return error;
+}
+
+/**
+ * kvmi_vcpu_has_reply - is the event under way replied to?
+ * @vcpui: the vCPU, on its thread
+ */
+bool kvmi_vcpu_has_reply(struct kvm_vcpu_introspection *vcpui)
+{
+	/* Pairs with kvmi_vcpu_take_reply() */
+	return smp_load_acquire(&vcpui->ev.state) == KVMI_EV_REPLIED;
+}
+
+static void kvmi_start_event(struct kvm_vcpu_introspection *vcpui, u16 id)
+{
+	spin_lock(&vcpui->lock);
+	memset(&vcpui->ev, 0, sizeof(vcpui->ev));
+	vcpui->ev.id = id;
+	vcpui->ev.seq = atomic_inc_return(&vcpui->kvmi->ev_seq);
+	vcpui->ev.state = KVMI_EV_SENT;
+	spin_unlock(&vcpui->lock);
+}
+
+static void kvmi_end_event(struct kvm_vcpu_introspection *vcpui)
+{
+	spin_lock(&vcpui->lock);
+	vcpui->ev.state = KVMI_EV_NONE;
+	spin_unlock(&vcpui->lock);
+}
+
+static int kvmi_send_event(struct kvm_vcpu *vcpu,
+			   struct kvm_vcpu_introspection *vcpui,
+			   const void *data, size_t size)
+{
+	struct kvmi_event_hdr ehdr = { .event = vcpui->ev.id };
+	struct kvmi_vcpu_event common = {
+		.size = sizeof(common),
+		.vcpu = vcpu->vcpu_idx,
+	};
+	struct kvmi_msg_hdr hdr = {
+		.id = KVMI_VCPU_EVENT,
+		.seq = vcpui->ev.seq,
+		.size = sizeof(ehdr) + sizeof(common) + size,
+	};
+	struct kvec vec[] = {
+		{ .iov_base = &hdr, .iov_len = sizeof(hdr) },
+		{ .iov_base = &ehdr, .iov_len = sizeof(ehdr) },
+		{ .iov_base = &common, .iov_len = sizeof(common) },
+		{ .iov_base = (void *)data, .iov_len = size },
+	};
+
+	kvmi_arch_fill_event(vcpu, &common.arch);
+
+	return kvmi_sock_send(vcpui->kvmi, vec, size ? 4 : 3,
+			      sizeof(hdr) + hdr.size);
+}
+
+static bool kvmi_must_wake(struct kvm_vcpu_introspection *vcpui)
+{
+	return xchg(&vcpui->kicked, false) || signal_pending(current);
+}
+
+/*
+ * Outside of any kvm->srcu section.  Returns 0 when there is a reply or never
+ * will be, else -EINTR.
+ */
+static int kvmi_wait_for_reply(struct kvm_vcpu *vcpu,
+			       struct kvm_vcpu_introspection *vcpui)
+{
+	struct kvm_introspection *kvmi = vcpui->kvmi;
+	bool replied;
+	int r;
+
+	set_bit(vcpu->vcpu_idx, kvmi->waiting);
+
+	for (;;) {
+		kvmi_recv(kvmi, vcpu);
+
+		/* Commands sent before the reply take effect before it. */
+		replied = kvmi_vcpu_has_reply(vcpui);
+		kvm_vcpu_srcu_read_lock(vcpu);
+		r = kvmi_run_jobs(vcpu, vcpui);
+		kvm_vcpu_srcu_read_unlock(vcpu);
+
+		if (r || replied || kvmi_is_dead(kvmi))
+			break;
+		if (signal_pending(current)) {
+			r = -EINTR;
+			break;
+		}
+
+		rcuwait_wait_event(&vcpui->wait, kvmi_must_wake(vcpui),
+				   TASK_INTERRUPTIBLE);
+	}
+
+	kvmi_recv_leave(kvmi, vcpu);
+
+	return r;
+}
+
+/* Returns 0, or -EINTR if a signal came first. */
+static int kvmi_deliver_event(struct kvm_vcpu *vcpu,
+			      struct kvm_vcpu_introspection *vcpui, u16 id,
+			      const void *data, size_t size)
+{
+	int r;
+
+	if (vcpui->ev.state == KVMI_EV_NONE) {
+		kvmi_start_event(vcpui, id);
+		r = kvmi_send_event(vcpu, vcpui, data, size);
+		if (r == -EINTR) {
+			kvmi_end_event(vcpui);
+			return r;
+		}
+		if (r)
+			kvmi_kill(vcpui->kvmi, NULL);
+	}
+
+	return kvmi_wait_for_reply(vcpu, vcpui);
+}
+
+/**
+ * kvmi_vcpu_event - send an event, unless it is sent already, and wait
+ * @vcpu: the vCPU, on its thread; its kvm->srcu section is left meanwhile
+ * @id: the event; the one under way if there is one
+ * @actions: mask of the actions that the tool may choose from
+ * @data: what is particular to the event
+ * @size: bytes at @data
+ *
+ * Return: the tool's KVMI_EVENT_ACTION_*, CONTINUE if there is no tool any
+ * more; or -EINTR if a signal is pending, it is to be called again then.
+ */
+int kvmi_vcpu_event(struct kvm_vcpu *vcpu, u16 id, unsigned long actions,
+		    const void *data, size_t size)
+{
+	struct kvm_vcpu_introspection *vcpui = vcpu->kvmi;
+	int action = KVMI_EVENT_ACTION_CONTINUE;
+	int r;
+
+	kvm_vcpu_srcu_read_unlock(vcpu);
+	r = kvmi_deliver_event(vcpu, vcpui, id, data, size);
+	kvm_vcpu_srcu_read_lock(vcpu);
+	if (r == -EINTR)
+		return r;
+
+	if (kvmi_vcpu_has_reply(vcpui)) {
+		if (vcpui->ev.action < BITS_PER_LONG &&
+		    (actions & BIT(vcpui->ev.action))) {
+			action = vcpui->ev.action;
+		} else {
+			pr_warn_ratelimited("%pU: action %u is not supported by event %u\n",
+					    &vcpui->kvmi->uuid,
+					    vcpui->ev.action, id);
+			kvmi_kill(vcpui->kvmi, "unsupported action");
+		}
+	}
+
+	kvmi_end_event(vcpui);
+
+	return action;
+}
+
+/**
+ * kvmi_vcpu_crash - carry out the action CRASH
+ * @vcpu: the vCPU, on its thread
+ *
+ * Return: what vcpu_run() is to return.
+ */
+int kvmi_vcpu_crash(struct kvm_vcpu *vcpu)
+{
+	vcpu->run->exit_reason = KVM_EXIT_SHUTDOWN;
+
+	return 0;
+}
+
+static int kvmi_pause_event(struct kvm_vcpu *vcpu)
+{
+	int action;
+
+	action = kvmi_vcpu_event(vcpu, KVMI_VCPU_EVENT_PAUSE,
+				 BIT(KVMI_EVENT_ACTION_CONTINUE) |
+				 BIT(KVMI_EVENT_ACTION_CRASH), NULL, 0);
+	if (action == KVMI_EVENT_ACTION_CRASH)
+		return kvmi_vcpu_crash(vcpu);
+
+	return action < 0 ? action : 1;
+}
+
+static bool kvmi_is_event_under_way(struct kvm_vcpu_introspection *vcpui,
+				    u16 id)
+{
+	return vcpui->ev.state != KVMI_EV_NONE && vcpui->ev.id == id;
+}
+
+/* Returns 1 to go on, 0 to exit to user space, or -EINTR. */
+static int kvmi_serve_vcpu(struct kvm_vcpu *vcpu,
+			   struct kvm_vcpu_introspection *vcpui)
+{
+	int r;
+
+	/* A pause that a signal interrupted comes first; then it is last. */
+	if (kvmi_is_event_under_way(vcpui, KVMI_VCPU_EVENT_PAUSE)) {
+		r = kvmi_pause_event(vcpu);
+		if (r <= 0)
+			return r;
+	}
+
+	r = kvmi_run_jobs(vcpu, vcpui);
+	if (r)
+		return r;
+
+	r = kvmi_pf_resolve(vcpu, vcpui);
+	if (r <= 0)
+		return r;
+
+	while (!kvmi_is_dead(vcpui->kvmi) &&
+	       atomic_add_unless(&vcpui->pause_requests, -1, 0)) {
+		r = kvmi_pause_event(vcpu);
+		if (r == -EINTR && vcpui->ev.state == KVMI_EV_NONE)
+			atomic_inc(&vcpui->pause_requests);
+		if (r <= 0)
+			return r;
+	}
+
+	return 1;
+}
+
+bool __kvmi_vcpu_has_work(struct kvm_vcpu *vcpu)
+{
+	return kvm_test_request(KVM_REQ_INTROSPECTION, vcpu) ||
+	       kvmi_pf_is_relaxing(vcpu);
+}
+
+/**
+ * kvmi_vcpu_do_work - do what the tool wants of this vCPU
+ * @vcpu: the vCPU, loaded, in a kvm->srcu section which is left meanwhile
+ *
+ * Return: 1 to go on with the guest, 0 to exit to user space, or -EINTR.
+ */
+int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_introspection *vcpui;
+	struct kvm_introspection *kvmi;
+	int r = 1;
+	int idx;
+
+	vcpui = kvmi_vcpu(vcpu);
+	if (!vcpui) {
+		kvm_clear_request(KVM_REQ_INTROSPECTION, vcpu);
+		return 1;
+	}
+
+	kvmi = vcpui->kvmi;
+	idx = srcu_read_lock(&kvmi->srcu);
+
+	kvmi_pf_enforce(vcpu, vcpui);
+
+	while (r > 0 && kvm_check_request(KVM_REQ_INTROSPECTION, vcpu)) {
+		r = kvmi_serve_vcpu(vcpu, vcpui);
+		if (r == -EINTR) {
+			kvm_make_request(KVM_REQ_INTROSPECTION, vcpu);
+			vcpu->run->exit_reason = KVM_EXIT_INTR;
+			++vcpu->stat.signal_exits;
+		}
+	}
+
+	srcu_read_unlock(&kvmi->srcu, idx);
+
+	return r;
+}

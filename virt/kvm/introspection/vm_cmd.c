@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM introspection: the commands and the event that concern the whole VM,
+ * except for those about memory (physmem.c, access.c)
+ *
+ * The commands run on the session's thread, under rx_lock.
+ */
+
+#include <uapi/linux/kvm_para.h>
+#include "kvmi_int.h"
+
+/* v12 lets 1002 of them wait: "more than 1001" was its test. */
+#define KVMI_MAX_PAUSE_REQUESTS	1001
+
+int kvmi_cmd_get_version(const struct kvmi_request *req)
+{
+	struct kvmi_get_version_reply rpl = {
+		.version = KVMI_VERSION,
+		.max_msg_size = KVMI_MAX_MSG_SIZE,
+	};
+
+	kvmi_arch_get_features(&rpl.features);
+
+	return kvmi_reply(req, 0, &rpl, sizeof(rpl));
+}
+
+int kvmi_cmd_vm_check_command(const struct kvmi_request *req)
+{
+	const struct kvmi_vm_check_command *cmd = req->fixed;
+	int err = 0;
+
+	if (cmd->padding1 || cmd->padding2)
+		err = -KVM_EINVAL;
+	else if (!kvmi_is_known_command(cmd->id))
+		err = -KVM_ENOENT;
+	else if (!kvmi_is_command_allowed(req->kvmi, cmd->id))
+		err = -KVM_EPERM;
+
+	return kvmi_reply(req, err, NULL, 0);
+}
+
+int kvmi_cmd_vm_check_event(const struct kvmi_request *req)
+{
+	const struct kvmi_vm_check_event *cmd = req->fixed;
+	int err = 0;
+
+	if (cmd->padding1 || cmd->padding2)
+		err = -KVM_EINVAL;
+	else if (!kvmi_is_known_event(cmd->id))
+		err = -KVM_ENOENT;
+	else if (!kvmi_is_event_allowed(req->kvmi, cmd->id))
+		err = -KVM_EPERM;
+
+	return kvmi_reply(req, err, NULL, 0);
+}
+
+int kvmi_cmd_vm_get_info(const struct kvmi_request *req)
+{
+	struct kvmi_vm_get_info_reply rpl = {
+		.vcpu_count = atomic_read(&req->kvmi->kvm->online_vcpus),
+	};
+
+	return kvmi_reply(req, 0, &rpl, sizeof(rpl));
+}
+
+int kvmi_cmd_vm_control_events(const struct kvmi_request *req)
+{
+	const struct kvmi_vm_control_events *cmd = req->fixed;
+	struct kvm_introspection *kvmi = req->kvmi;
+	int err = 0;
+
+	if (cmd->padding1 || cmd->padding2 || cmd->enable > 1)
+		err = -KVM_EINVAL;
+	else if (kvmi_is_vcpu_id(cmd->event_id) ||
+		 !kvmi_is_known_event(cmd->event_id))
+		err = -KVM_EINVAL;
+	else if (!kvmi_is_event_allowed(kvmi, cmd->event_id))
+		err = -KVM_EPERM;
+	else
+		assign_bit(cmd->event_id, kvmi->vm_events, cmd->enable);
+
+	return kvmi_reply(req, err, NULL, 0);
+}
+
+/* Counts a request unless there are too many. */
+static bool kvmi_add_pause_request(struct kvm_vcpu_introspection *vcpui)
+{
+	return atomic_add_unless(&vcpui->pause_requests, 1,
+				 KVMI_MAX_PAUSE_REQUESTS + 1);
+}
+
+static int kvmi_pause_vcpu(struct kvm_introspection *kvmi, u16 index, bool wait)
+{
+	struct kvm *kvm = kvmi->kvm;
+	DECLARE_BITMAP(mask, KVM_MAX_VCPUS) = { };
+	struct kvm_vcpu *vcpu;
+
+	if (index >= atomic_read(&kvm->online_vcpus))
+		return -KVM_EINVAL;
+
+	vcpu = kvm_get_vcpu(kvm, index);
+	if (!kvmi_arch_vcpu_can_be_introspected(vcpu))
+		return -KVM_EAGAIN;
+
+	if (!kvmi_add_pause_request(vcpu->kvmi))
+		return -KVM_EBUSY;
+
+	kvmi_vcpu_kick(vcpu);
+
+	/* The request is made already, what matters is to wait for the IPI. */
+	if (wait) {
+		__set_bit(index, mask);
+		kvm_make_vcpus_request_mask(kvm, KVM_REQ_INTROSPECTION |
+					    KVM_REQUEST_WAIT, mask);
+	}
+
+	return 0;
+}
+
+int kvmi_cmd_vm_pause_vcpu(const struct kvmi_request *req)
+{
+	const struct kvmi_vm_pause_vcpu *cmd = req->fixed;
+	int err;
+
+	if (cmd->padding1 || cmd->padding2 || cmd->wait > 1)
+		err = -KVM_EINVAL;
+	else if (!kvmi_is_event_allowed(req->kvmi, KVMI_VCPU_EVENT_PAUSE))
+		err = -KVM_EPERM;
+	else
+		err = kvmi_pause_vcpu(req->kvmi, cmd->vcpu, cmd->wait);
+
+	return kvmi_reply(req, err, NULL, 0);
+}
+
+/**
+ * kvmi_vm_event_unhook - ask the tool to take its hooks out and to leave
+ * @kvmi: the session
+ *
+ * Return: 0, -ENOENT if the tool does not want that event, or another
+ * negative errno if it could not be sent.
+ */
+int kvmi_vm_event_unhook(struct kvm_introspection *kvmi)
+{
+	struct kvmi_event_hdr ev = { .event = KVMI_VM_EVENT_UNHOOK };
+	struct kvmi_msg_hdr hdr = {
+		.id = KVMI_VM_EVENT,
+		.size = sizeof(ev),
+		.seq = atomic_inc_return(&kvmi->ev_seq),
+	};
+	struct kvec vec[] = {
+		{ .iov_base = &hdr, .iov_len = sizeof(hdr) },
+		{ .iov_base = &ev, .iov_len = sizeof(ev) },
+	};
+
+	if (!test_bit(KVMI_VM_EVENT_UNHOOK, kvmi->vm_events))
+		return -ENOENT;
+
+	return kvmi_sock_send(kvmi, vec, ARRAY_SIZE(vec),
+			      sizeof(hdr) + sizeof(ev));
+}
