@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM introspection: how a VMM connects a tool with its VM, and every way in
+ * which that can fail.
+ */
+#include <sys/eventfd.h>
+
+#include "test_util.h"
+#include "kvm_util.h"
+#include "kselftest_harness.h"
+#include "kvmi_util.h"
+
+/* ---- with the module parameter off ---- */
+
+FIXTURE(off)
+{
+	struct kvm_vm *vm;
+	int err;
+};
+
+FIXTURE_SETUP(off)
+{
+	if (kvmi_supported())
+		SKIP(return, "introspection is on");
+
+	self->vm = vm_create_barebones();
+
+	/* Without CONFIG_KVM_INTROSPECTION KVM does not know the ioctls. */
+	self->err = access("/sys/module/kvm/parameters/introspection", F_OK) ?
+		    ENOTTY : EPERM;
+}
+
+FIXTURE_TEARDOWN(off)
+{
+	kvm_vm_free(self->vm);
+}
+
+TEST_F(off, refused)
+{
+	int tool_fd, kernel_fd, pass;
+
+	kvmi_socketpair(&tool_fd, &kernel_fd);
+
+	TEST_ASSERT_EQ(kvm_check_cap(KVM_CAP_INTROSPECTION), 0);
+
+	for (pass = 0; pass < 2; pass++) {
+		TEST_ASSERT_ERRNO(__vm_kvmi_hook(self->vm, kernel_fd),
+				  self->err);
+		/* The parameter is looked at first, before the arguments. */
+		TEST_ASSERT_ERRNO(__vm_kvmi_hook(self->vm, -1), self->err);
+		TEST_ASSERT_ERRNO(ioctl(self->vm->fd, KVM_INTROSPECTION_HOOK,
+					NULL), self->err);
+		TEST_ASSERT_ERRNO(__vm_kvmi_unhook(self->vm), self->err);
+		TEST_ASSERT_ERRNO(__vm_kvmi_preunhook(self->vm), self->err);
+		TEST_ASSERT_ERRNO(__vm_kvmi_allow_command(self->vm, -1, 1),
+				  self->err);
+		TEST_ASSERT_ERRNO(__vm_kvmi_allow_event(self->vm, -1, 1),
+				  self->err);
+	}
+}
+
+/* ---- with the module parameter on ---- */
+
+FIXTURE(hook)
+{
+	struct kvmi_env env;
+	int tool_fd, kernel_fd;
+};
+
+FIXTURE_SETUP(hook)
+{
+	if (!kvmi_supported())
+		SKIP(return, "introspection is off (kvm.introspection=1 enables it)");
+
+	kvmi_env_create(&self->env, 1);
+	kvmi_socketpair(&self->tool_fd, &self->kernel_fd);
+	kvmi_tool_init(&self->env.tool, self->tool_fd);
+}
+
+FIXTURE_TEARDOWN(hook)
+{
+	close(self->kernel_fd);
+	kvmi_env_destroy(&self->env);
+}
+
+static int hook_raw(struct kvm_vm *vm, int fd, uint32_t padding)
+{
+	struct kvm_introspection_hook hook = { .fd = fd, .padding = padding };
+
+	memset(hook.uuid, 0xab, sizeof(hook.uuid));
+	return __vm_ioctl(vm, KVM_INTROSPECTION_HOOK, &hook);
+}
+
+TEST_F(hook, capability)
+{
+	TEST_ASSERT_EQ(kvm_check_cap(KVM_CAP_INTROSPECTION), KVMI_VERSION);
+	TEST_ASSERT_EQ(vm_check_cap(self->env.vm, KVM_CAP_INTROSPECTION),
+		       KVMI_VERSION);
+}
+
+TEST_F(hook, hook_and_unhook)
+{
+	struct kvmi_env *env = &self->env;
+	int i;
+
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+	kvmi_alive(&env->tool);
+
+	vm_kvmi_unhook(env->vm);
+	kvmi_wait_closed(&env->tool);
+
+	/* UNHOOK succeeds whether there is something to unhook or not. */
+	for (i = 0; i < 3; i++)
+		vm_kvmi_unhook(env->vm);
+
+	kvmi_runner_do(&env->run[0], kvmi_insn_nop, 0, 0);
+	kvmi_runner_wait(&env->run[0]);
+}
+
+TEST_F(hook, never_hooked)
+{
+	vm_kvmi_unhook(self->env.vm);
+	vm_kvmi_unhook(self->env.vm);
+	TEST_ASSERT_ERRNO(__vm_kvmi_preunhook(self->env.vm), EFAULT);
+}
+
+/* The kernel holds the socket, not the VMM's file descriptor. */
+TEST_F(hook, descriptor_closed)
+{
+	struct kvmi_env *env = &self->env;
+
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+	close(self->kernel_fd);
+	kvmi_alive(&env->tool);
+
+	vm_kvmi_unhook(env->vm);
+	kvmi_wait_closed(&env->tool);
+	self->kernel_fd = -1;
+}
+
+TEST_F(hook, uuid_is_informational)
+{
+	int r = hook_raw(self->env.vm, self->kernel_fd, 0);
+
+	TEST_ASSERT(!r, __KVM_IOCTL_ERROR("KVM_INTROSPECTION_HOOK", r));
+	kvmi_alive(&self->env.tool);
+}
+
+TEST_F(hook, bad_pointer)
+{
+	struct kvm_vm *vm = self->env.vm;
+
+	TEST_ASSERT_ERRNO(ioctl(vm->fd, KVM_INTROSPECTION_HOOK, NULL), EFAULT);
+	vm_kvmi_hook(vm, self->kernel_fd);
+	TEST_ASSERT_ERRNO(ioctl(vm->fd, KVM_INTROSPECTION_HOOK, NULL), EFAULT);
+	TEST_ASSERT_ERRNO(ioctl(vm->fd, KVM_INTROSPECTION_COMMAND, NULL),
+			  EFAULT);
+	TEST_ASSERT_ERRNO(ioctl(vm->fd, KVM_INTROSPECTION_EVENT, NULL), EFAULT);
+	kvmi_alive(&self->env.tool);
+}
+
+TEST_F(hook, bad_padding)
+{
+	struct kvmi_env *env = &self->env;
+
+	TEST_ASSERT_ERRNO(hook_raw(env->vm, self->kernel_fd, 1), EINVAL);
+	TEST_ASSERT_ERRNO(hook_raw(env->vm, self->kernel_fd, 0x80000000),
+			  EINVAL);
+	/* Nothing was hooked, */
+	TEST_ASSERT_ERRNO(__vm_kvmi_preunhook(env->vm), EFAULT);
+	/* and padding is looked at before the VM's state is. */
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+	TEST_ASSERT_ERRNO(hook_raw(env->vm, self->kernel_fd, 1), EINVAL);
+	kvmi_alive(&env->tool);
+}
+
+/*
+ * A failed HOOK leaves nothing behind: the next one succeeds, although no
+ * vCPU has run in between.
+ */
+TEST_F(hook, bad_descriptor)
+{
+	struct kvmi_env *env = &self->env;
+	int null_fd = open("/dev/null", O_RDWR);
+	int event_fd = eventfd(0, 0);
+
+	TEST_ASSERT(null_fd >= 0 && event_fd >= 0, "open()");
+
+	TEST_ASSERT_ERRNO(__vm_kvmi_hook(env->vm, -1), EINVAL);
+	TEST_ASSERT_ERRNO(__vm_kvmi_hook(env->vm, 0x7fffffff), EINVAL);
+	TEST_ASSERT_ERRNO(__vm_kvmi_hook(env->vm, null_fd), EINVAL);
+	TEST_ASSERT_ERRNO(__vm_kvmi_hook(env->vm, event_fd), EINVAL);
+	TEST_ASSERT_ERRNO(__vm_kvmi_hook(env->vm, env->vm->fd), EINVAL);
+	TEST_ASSERT_ERRNO(__vm_kvmi_preunhook(env->vm), EFAULT);
+	TEST_ASSERT_ERRNO(__vm_kvmi_allow_command(env->vm, -1, 1), EFAULT);
+
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+	kvmi_alive(&env->tool);
+	close(null_fd);
+	close(event_fd);
+}
+
+TEST_F(hook, already_hooked)
+{
+	struct kvmi_env *env = &self->env;
+	int tool_fd, kernel_fd;
+
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+
+	/* Neither the same socket nor another; the session goes on. */
+	TEST_ASSERT_ERRNO(__vm_kvmi_hook(env->vm, self->kernel_fd), EEXIST);
+	kvmi_socketpair(&tool_fd, &kernel_fd);
+	TEST_ASSERT_ERRNO(__vm_kvmi_hook(env->vm, kernel_fd), EEXIST);
+	kvmi_alive(&env->tool);
+
+	/* After UNHOOK it works, without the vCPU running in between. */
+	vm_kvmi_unhook(env->vm);
+	vm_kvmi_hook(env->vm, kernel_fd);
+	kvmi_wait_closed(&env->tool);
+	kvmi_tool_close(&env->tool);
+	kvmi_tool_init(&env->tool, tool_fd);
+	kvmi_alive(&env->tool);
+	close(kernel_fd);
+}
+
+/* The tool has gone: the next one does not have to wait for the VMM's UNHOOK. */
+TEST_F(hook, tool_gone)
+{
+	struct kvmi_env *env = &self->env;
+	int i;
+
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+	close(self->kernel_fd);
+	kvmi_alive(&env->tool);
+
+	for (i = 0; i < 10; i++) {
+		kvmi_tool_close(&env->tool);
+		kvmi_socketpair(&self->tool_fd, &self->kernel_fd);
+		kvmi_tool_init(&env->tool, self->tool_fd);
+		vm_kvmi_hook(env->vm, self->kernel_fd);
+		close(self->kernel_fd);
+		kvmi_alive(&env->tool);
+		TEST_ASSERT_ERRNO(__vm_kvmi_allow_command(env->vm, 2, 0),
+				  EPERM);
+	}
+	self->kernel_fd = -1;
+
+	/* A gone tool makes UNHOOK a formality. */
+	kvmi_tool_close(&env->tool);
+	vm_kvmi_unhook(env->vm);
+	vm_kvmi_unhook(env->vm);
+}
+
+/* Each VM has a session of its own. */
+TEST_F(hook, two_vms)
+{
+	struct kvmi_env *env = &self->env, other;
+
+	kvmi_env_create(&other, 2);
+	kvmi_env_hook(&other);
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+
+	kvmi_alive(&env->tool);
+	kvmi_alive(&other.tool);
+	vm_kvmi_unhook(env->vm);
+	kvmi_wait_closed(&env->tool);
+	kvmi_alive(&other.tool);
+
+	kvmi_env_destroy(&other);
+}
+
+/* One socket, two VMs: whatever happens to the messages, nothing else may. */
+TEST_F(hook, vm_destroyed_hooked)
+{
+	struct kvmi_env *env = &self->env;
+	int i;
+
+	for (i = 0; i < 10; i++) {
+		struct kvm_vm *vm = vm_create_barebones();
+		struct kvmi_tool tool;
+		int tool_fd, kernel_fd;
+
+		kvmi_socketpair(&tool_fd, &kernel_fd);
+		kvmi_tool_init(&tool, tool_fd);
+		vm_kvmi_hook(vm, kernel_fd);
+		close(kernel_fd);
+		kvmi_alive(&tool);
+		kvm_vm_free(vm);
+		kvmi_wait_closed(&tool);
+		kvmi_tool_close(&tool);
+	}
+
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+	kvmi_alive(&env->tool);
+}
+
+/* ---- UNHOOK's announcement ---- */
+
+static void control_unhook_event(struct kvmi_tool *tool, bool enable)
+{
+	struct kvmi_vm_control_events req = {
+		.event_id = KVMI_VM_EVENT_UNHOOK, .enable = enable,
+	};
+
+	kvmi_cmd(tool, KVMI_VM_CONTROL_EVENTS, &req, sizeof(req), NULL, 0);
+}
+
+TEST_F(hook, preunhook)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_event first, second;
+
+	TEST_ASSERT_ERRNO(__vm_kvmi_preunhook(env->vm), EFAULT);
+
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+	close(self->kernel_fd);
+	self->kernel_fd = -1;
+	vm_kvmi_allow_command(env->vm, -1, 1);
+	vm_kvmi_allow_event(env->vm, -1, 1);
+
+	/* Off by default */
+	TEST_ASSERT_ERRNO(__vm_kvmi_preunhook(env->vm), ENOENT);
+	kvmi_no_event(&env->tool);
+
+	control_unhook_event(&env->tool, true);
+	TEST_ASSERT_EQ(__vm_kvmi_preunhook(env->vm), 0);
+	kvmi_wait_event(&env->tool, KVMI_VM_EVENT_UNHOOK, &first);
+
+	/* It does not end anything by itself, and can be repeated. */
+	kvmi_alive(&env->tool);
+	TEST_ASSERT_EQ(__vm_kvmi_preunhook(env->vm), 0);
+	kvmi_wait_event(&env->tool, KVMI_VM_EVENT_UNHOOK, &second);
+	TEST_ASSERT_EQ(second.seq, first.seq + 1);
+
+	control_unhook_event(&env->tool, false);
+	TEST_ASSERT_ERRNO(__vm_kvmi_preunhook(env->vm), ENOENT);
+	kvmi_no_event(&env->tool);
+
+	vm_kvmi_unhook(env->vm);
+	kvmi_wait_closed(&env->tool);
+	TEST_ASSERT_ERRNO(__vm_kvmi_preunhook(env->vm), EFAULT);
+}
+
+/* The first event of a session has number 1. */
+TEST_F(hook, event_sequence)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_event ev;
+
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+	vm_kvmi_allow_command(env->vm, -1, 1);
+	vm_kvmi_allow_event(env->vm, -1, 1);
+	control_unhook_event(&env->tool, true);
+	TEST_ASSERT_EQ(__vm_kvmi_preunhook(env->vm), 0);
+	kvmi_wait_event(&env->tool, KVMI_VM_EVENT_UNHOOK, &ev);
+	TEST_ASSERT_EQ(ev.seq, 1);
+}
+
+/* PREUNHOOK with nobody there to read the event */
+TEST_F(hook, preunhook_tool_gone)
+{
+	struct kvmi_env *env = &self->env;
+	int i, r;
+
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+	close(self->kernel_fd);
+	self->kernel_fd = -1;
+	vm_kvmi_allow_command(env->vm, -1, 1);
+	vm_kvmi_allow_event(env->vm, -1, 1);
+	control_unhook_event(&env->tool, true);
+	kvmi_tool_close(&env->tool);
+
+	for (i = 0; i < 3; i++) {
+		errno = 0;
+		r = __vm_kvmi_preunhook(env->vm);
+		/* not sent, or the session is known to be over already */
+		TEST_ASSERT(r == -1 && (errno == ENOENT || errno == EFAULT),
+			    "PREUNHOOK: %d, errno %d", r, errno);
+	}
+	vm_kvmi_unhook(env->vm);
+}
+
+TEST_HARNESS_MAIN
