@@ -30,6 +30,7 @@
 
 #define ARGV_FILE	"/lab/.argv"
 #define ARGV_MAX	(128 * 1024)
+#define ARRAY_SIZE(x)	(sizeof(x) / sizeof((x)[0]))
 #define PIPE_SIZE	(64 * 1024)	/* what a pipe holds unless told otherwise */
 
 enum { CH_OUT, CH_ERR, CH_CTL, NR_CH };
@@ -88,7 +89,7 @@ static void mount_all(void)
 {
 	size_t i;
 
-	for (i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(mounts); i++) {
 		mkdir(mounts[i].target, mounts[i].mode);
 		if (mount(mounts[i].source, mounts[i].target, mounts[i].type, 0,
 			  mounts[i].options) && mounts[i].needed)
@@ -241,12 +242,13 @@ static int relay(int fd, int ch)
 		if (n > 0) {
 			send_all(ch, buf, n);
 			done += n;
-		} else if (!n)
+		} else if (!n) {
 			return 0;
-		else if (errno == EAGAIN)
+		} else if (errno == EAGAIN) {
 			return 1;
-		else if (errno != EINTR)
-			fail("relay: %s", strerror(errno));
+		} else if (errno != EINTR) {
+			fail("pipe: %s", strerror(errno));
+		}
 	}
 	return 1;
 }
