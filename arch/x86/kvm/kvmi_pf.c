@@ -122,6 +122,9 @@ bool __kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
 	if (!(kvmi_hw_denied(denied) & access))
 		return false;
 
+	/* What the emulator last did is of no use to this instruction. */
+	vcpu->arch.emulate_ctxt->given_up = false;
+
 	report = (denied & access) && !kvmi_is_page_walk(fault) &&
 		 kvmi_pf_is_wanted(vcpu);
 
@@ -131,6 +134,43 @@ bool __kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
 		      report ? access : 0);
 
 	return true;
+}
+
+/*
+ * An instruction that is given up is started again from the beginning, but
+ * what it has read from a device must not be read twice.
+ */
+static void kvmi_give_up_insn(struct kvm_vcpu *vcpu)
+{
+	struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
+	struct read_cache *io = &ctxt->io_read;
+	bool read_mmio = vcpu->mmio_nr_fragments && !vcpu->mmio_is_write;
+
+	ctxt->given_up = io->end || (ctxt->mem_read.end && read_mmio);
+
+	/* INS takes its data out of the cache before it writes them. */
+	if (io->end)
+		io->pos -= ctxt->dst.bytes *
+			   (ctxt->dst.type == OP_MEM_STR ? ctxt->dst.count : 1);
+}
+
+/* Start an instruction again with the data it has read from a device. */
+static int kvmi_restart_insn(struct kvm_vcpu *vcpu)
+{
+	struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
+	unsigned long mem_end = ctxt->mem_read.end;
+	unsigned long io_pos = ctxt->io_read.pos;
+	unsigned long io_end = ctxt->io_read.end;
+
+	/* This leaves the data alone, and forgets how much there is. */
+	if (x86_decode_emulated_instruction(vcpu, 0, NULL, 0) != EMULATION_OK)
+		return kvm_emulate_instruction(vcpu, 0);
+
+	ctxt->mem_read.end = mem_end;
+	ctxt->io_read.pos = io_pos;
+	ctxt->io_read.end = io_end;
+
+	return kvm_emulate_instruction(vcpu, EMULTYPE_NO_DECODE);
 }
 
 static bool kvmi_emulator_access_gpa(struct kvm_vcpu *vcpu, gva_t gva,
@@ -143,6 +183,7 @@ static bool kvmi_emulator_access_gpa(struct kvm_vcpu *vcpu, gva_t gva,
 	    kvmi_pf_is_allowed(vcpu, gfn, access))
 		return false;
 
+	kvmi_give_up_insn(vcpu);
 	kvmi_pf_raise(vcpu, gva, gpa, access);
 	return true;
 }
@@ -209,5 +250,8 @@ bool kvmi_arch_vcpu_is_delivering(struct kvm_vcpu *vcpu)
  */
 int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu)
 {
+	if (vcpu->arch.emulate_ctxt->given_up)
+		return kvmi_restart_insn(vcpu);
+
 	return kvm_emulate_instruction(vcpu, 0);
 }

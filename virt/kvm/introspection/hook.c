@@ -83,8 +83,11 @@ static void kvmi_free_vcpus(struct kvm *kvm)
 	struct kvm_vcpu *vcpu;
 	unsigned long i;
 
-	kvm_for_each_vcpu(i, vcpu, kvm)
+	kvm_for_each_vcpu(i, vcpu, kvm) {
 		kvmi_destroy_vcpu(vcpu);
+		/* With the static key off, no vCPU looks at its request. */
+		kvm_clear_request(KVM_REQ_INTROSPECTION, vcpu);
+	}
 }
 
 /* Nobody has seen the session, or nobody will see it any more. */
@@ -174,7 +177,7 @@ static int kvmi_hook(struct kvm *kvm, const struct kvm_introspection_hook *hook)
 	struct kvm_introspection *kvmi = kvmi_session(kvm);
 	int r;
 
-	if (kvmi && !kvmi_is_dead(kvmi))
+	if (kvmi && !kvmi_is_dead(kvmi) && !kvmi_sock_is_hung_up(kvmi))
 		return -EEXIST;
 	kvmi_unhook(kvm);
 

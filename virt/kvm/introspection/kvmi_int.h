@@ -190,6 +190,7 @@ void kvmi_sock_watch(struct kvm_introspection *kvmi);
 void kvmi_sock_unwatch(struct kvm_introspection *kvmi);
 void kvmi_sock_close(struct kvm_introspection *kvmi);
 bool kvmi_sock_readable(struct kvm_introspection *kvmi);
+bool kvmi_sock_is_hung_up(struct kvm_introspection *kvmi);
 int kvmi_sock_recv(struct kvm_introspection *kvmi, void *buf, size_t size);
 int kvmi_sock_send(struct kvm_introspection *kvmi, struct kvec *vec,
 		   size_t n, size_t size);

@@ -34,6 +34,15 @@ bool kvmi_sock_readable(struct kvm_introspection *kvmi)
 	       (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR);
 }
 
+/**
+ * kvmi_sock_is_hung_up - has the tool closed its end?
+ * @kvmi: the session; its thread may not have noticed yet
+ */
+bool kvmi_sock_is_hung_up(struct kvm_introspection *kvmi)
+{
+	return kvmi_sock_poll(kvmi) & (EPOLLHUP | EPOLLERR);
+}
+
 /*
  * The thread may be asleep in a page fault of the VMM's memory, perhaps for
  * ever (userfaultfd).  Nobody is interested in the outcome any more.
@@ -43,7 +52,7 @@ static void kvmi_hangup_work(struct work_struct *work)
 	struct kvm_introspection *kvmi =
 		container_of(work, struct kvm_introspection, hangup_work);
 
-	if (kvmi_sock_poll(kvmi) & (EPOLLHUP | EPOLLERR))
+	if (kvmi_sock_is_hung_up(kvmi))
 		send_sig(SIGKILL, kvmi->thread, 1);
 
 	kvmi_recv_kick_thread(kvmi);
