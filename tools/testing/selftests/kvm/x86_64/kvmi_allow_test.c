@@ -202,7 +202,7 @@ TEST_F_TIMEOUT(allow, command_by_command, KVMI_TEST_TIMEOUT)
 	one_by_one(&self->env, vcpu_commands, ARRAY_SIZE(vcpu_commands));
 }
 
-TEST_F(allow, event_by_event)
+TEST_F_TIMEOUT(allow, event_by_event, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	int i, j;
@@ -217,7 +217,7 @@ TEST_F(allow, event_by_event)
 	}
 }
 
-TEST_F(allow, always_allowed)
+TEST_F_TIMEOUT(allow, always_allowed, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	int i;
@@ -233,7 +233,7 @@ TEST_F(allow, always_allowed)
 	expect_all_commands(env, false);
 }
 
-TEST_F(allow, bad_ids)
+TEST_F_TIMEOUT(allow, bad_ids, KVMI_TEST_TIMEOUT)
 {
 	static const int32_t ids[] = {
 		-2, INT32_MIN, INT32_MAX, 0x10000, 0x10002, 200,
@@ -257,7 +257,7 @@ TEST_F(allow, bad_ids)
 	expect_all_events(env, false);
 }
 
-TEST_F(allow, bad_allow)
+TEST_F_TIMEOUT(allow, bad_allow, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	static const uint32_t values[] = { 2, 0x100, 0xffffffff };
@@ -283,7 +283,7 @@ TEST_F(allow, bad_allow)
 }
 
 /* The arguments are checked first, the session after them. */
-TEST_F(allow, not_hooked)
+TEST_F_TIMEOUT(allow, not_hooked, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 
@@ -304,7 +304,7 @@ TEST_F(allow, not_hooked)
 }
 
 /* Permissions belong to the session. */
-TEST_F(allow, new_session)
+TEST_F_TIMEOUT(allow, new_session, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	int tool_fd, kernel_fd;

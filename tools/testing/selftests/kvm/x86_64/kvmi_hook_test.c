@@ -35,7 +35,7 @@ FIXTURE_TEARDOWN(off)
 	kvm_vm_free(self->vm);
 }
 
-TEST_F(off, refused)
+TEST_F_TIMEOUT(off, refused, KVMI_TEST_TIMEOUT)
 {
 	int tool_fd, kernel_fd, pass;
 
@@ -91,14 +91,14 @@ static int hook_raw(struct kvm_vm *vm, int fd, uint32_t padding)
 	return __vm_ioctl(vm, KVM_INTROSPECTION_HOOK, &hook);
 }
 
-TEST_F(hook, capability)
+TEST_F_TIMEOUT(hook, capability, KVMI_TEST_TIMEOUT)
 {
 	TEST_ASSERT_EQ(kvm_check_cap(KVM_CAP_INTROSPECTION), KVMI_VERSION);
 	TEST_ASSERT_EQ(vm_check_cap(self->env.vm, KVM_CAP_INTROSPECTION),
 		       KVMI_VERSION);
 }
 
-TEST_F(hook, hook_and_unhook)
+TEST_F_TIMEOUT(hook, hook_and_unhook, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	int i;
@@ -117,7 +117,7 @@ TEST_F(hook, hook_and_unhook)
 	kvmi_runner_wait(&env->run[0]);
 }
 
-TEST_F(hook, never_hooked)
+TEST_F_TIMEOUT(hook, never_hooked, KVMI_TEST_TIMEOUT)
 {
 	vm_kvmi_unhook(self->env.vm);
 	vm_kvmi_unhook(self->env.vm);
@@ -125,7 +125,7 @@ TEST_F(hook, never_hooked)
 }
 
 /* The kernel holds the socket, not the VMM's file descriptor. */
-TEST_F(hook, descriptor_closed)
+TEST_F_TIMEOUT(hook, descriptor_closed, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 
@@ -138,7 +138,7 @@ TEST_F(hook, descriptor_closed)
 	self->kernel_fd = -1;
 }
 
-TEST_F(hook, uuid_is_informational)
+TEST_F_TIMEOUT(hook, uuid_is_informational, KVMI_TEST_TIMEOUT)
 {
 	int r = hook_raw(self->env.vm, self->kernel_fd, 0);
 
@@ -146,7 +146,7 @@ TEST_F(hook, uuid_is_informational)
 	kvmi_alive(&self->env.tool);
 }
 
-TEST_F(hook, bad_pointer)
+TEST_F_TIMEOUT(hook, bad_pointer, KVMI_TEST_TIMEOUT)
 {
 	struct kvm_vm *vm = self->env.vm;
 
@@ -159,7 +159,7 @@ TEST_F(hook, bad_pointer)
 	kvmi_alive(&self->env.tool);
 }
 
-TEST_F(hook, bad_padding)
+TEST_F_TIMEOUT(hook, bad_padding, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 
@@ -178,7 +178,7 @@ TEST_F(hook, bad_padding)
  * A failed HOOK leaves nothing behind: the next one succeeds, although no
  * vCPU has run in between.
  */
-TEST_F(hook, bad_descriptor)
+TEST_F_TIMEOUT(hook, bad_descriptor, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	int null_fd = open("/dev/null", O_RDWR);
@@ -200,7 +200,7 @@ TEST_F(hook, bad_descriptor)
 	close(event_fd);
 }
 
-TEST_F(hook, already_hooked)
+TEST_F_TIMEOUT(hook, already_hooked, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	int tool_fd, kernel_fd;
@@ -224,7 +224,7 @@ TEST_F(hook, already_hooked)
 }
 
 /* The tool has gone: the next one does not have to wait for the VMM's UNHOOK. */
-TEST_F(hook, tool_gone)
+TEST_F_TIMEOUT(hook, tool_gone, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	int i;
@@ -252,7 +252,7 @@ TEST_F(hook, tool_gone)
 }
 
 /* Each VM has a session of its own. */
-TEST_F(hook, two_vms)
+TEST_F_TIMEOUT(hook, two_vms, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env, other;
 
@@ -270,7 +270,7 @@ TEST_F(hook, two_vms)
 }
 
 /* One socket, two VMs: whatever happens to the messages, nothing else may. */
-TEST_F(hook, vm_destroyed_hooked)
+TEST_F_TIMEOUT(hook, vm_destroyed_hooked, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	int i;
@@ -305,7 +305,7 @@ static void control_unhook_event(struct kvmi_tool *tool, bool enable)
 	kvmi_cmd(tool, KVMI_VM_CONTROL_EVENTS, &req, sizeof(req), NULL, 0);
 }
 
-TEST_F(hook, preunhook)
+TEST_F_TIMEOUT(hook, preunhook, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	struct kvmi_event first, second;
@@ -342,7 +342,7 @@ TEST_F(hook, preunhook)
 }
 
 /* The first event of a session has number 1. */
-TEST_F(hook, event_sequence)
+TEST_F_TIMEOUT(hook, event_sequence, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	struct kvmi_event ev;
@@ -357,7 +357,7 @@ TEST_F(hook, event_sequence)
 }
 
 /* PREUNHOOK with nobody there to read the event */
-TEST_F(hook, preunhook_tool_gone)
+TEST_F_TIMEOUT(hook, preunhook_tool_gone, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	int i, r;

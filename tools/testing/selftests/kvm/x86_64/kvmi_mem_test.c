@@ -43,7 +43,7 @@ static const uint16_t ranges[][2] = {
 	{ PAGE_SIZE - 2, 2 }, { 0x800, 0x800 },
 };
 
-TEST_F(mem, read)
+TEST_F_TIMEOUT(mem, read, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	uint8_t buf[PAGE_SIZE + 1];
@@ -65,7 +65,7 @@ TEST_F(mem, read)
 	}
 }
 
-TEST_F(mem, write)
+TEST_F_TIMEOUT(mem, write, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	uint8_t buf[PAGE_SIZE], *copy;
@@ -93,7 +93,7 @@ TEST_F(mem, write)
 }
 
 /* The guest and the tool see the same memory. */
-TEST_F(mem, guest)
+TEST_F_TIMEOUT(mem, guest, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	struct kvmi_runner *r = &env->run[0];
@@ -143,7 +143,7 @@ do {									\
 	TEST_ASSERT_EQ(WRITE(__VA_ARGS__), err);			\
 } while (0)
 
-TEST_F(mem, bad_requests)
+TEST_F_TIMEOUT(mem, bad_requests, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	const uint64_t gpa = KVMI_TEST_GPA;
@@ -183,7 +183,7 @@ TEST_F(mem, bad_requests)
 }
 
 /* Memory that the VMM has taken away from its own address space */
-TEST_F(mem, unmapped)
+TEST_F_TIMEOUT(mem, unmapped, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	void *hole = kvmi_hva(env, 2, 0);
@@ -204,7 +204,7 @@ TEST_F(mem, unmapped)
 }
 
 /* Less data than announced: an error, and the connection lives. */
-TEST_F(mem, short_write)
+TEST_F_TIMEOUT(mem, short_write, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	struct {
@@ -227,7 +227,7 @@ TEST_F(mem, short_write)
 }
 
 /* The tool's writes are the guest's as far as live migration is concerned. */
-TEST_F(mem, dirty_log)
+TEST_F_TIMEOUT(mem, dirty_log, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	uint64_t bitmap;	/* KVMI_TEST_PAGES is not more than 64 */
@@ -269,7 +269,7 @@ TEST_F(mem, dirty_log)
 }
 
 /* Restrictions are for the guest. */
-TEST_F(mem, restricted)
+TEST_F_TIMEOUT(mem, restricted, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	uint64_t val = 0xabcd, got = 0;
@@ -290,7 +290,7 @@ TEST_F(mem, restricted)
 }
 
 /* Read-only for the guest is the VMM's decision about the guest, as ROM is. */
-TEST_F(mem, readonly_slot)
+TEST_F_TIMEOUT(mem, readonly_slot, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 

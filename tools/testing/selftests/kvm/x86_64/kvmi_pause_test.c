@@ -244,7 +244,7 @@ TEST_F_TIMEOUT(pause, both_vcpus, KVMI_TEST_TIMEOUT)
 		run_nop(&env->run[i]);
 }
 
-TEST_F(pause, bad_requests)
+TEST_F_TIMEOUT(pause, bad_requests, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_tool *tool = &self->env.tool;
 	static const struct kvmi_vm_pause_vcpu reqs[] = {
@@ -599,9 +599,10 @@ TEST_F_TIMEOUT(pause, get_registers, KVMI_TEST_TIMEOUT)
 	vcpu_set_msr(vcpu, MSR_STAR, 0x0023001000000000ull);
 	vcpu_set_msr(vcpu, MSR_CSTAR, 0xffffffff80000010ull);
 	vcpu_set_msr(vcpu, MSR_KERNEL_GS_BASE, 0xffff888000001000ull);
+	/* AMD keeps 32 bits of these. */
 	vcpu_set_msr(vcpu, MSR_IA32_SYSENTER_CS, 0x10);
-	vcpu_set_msr(vcpu, MSR_IA32_SYSENTER_ESP, 0xffffc900aabb0000ull);
-	vcpu_set_msr(vcpu, MSR_IA32_SYSENTER_EIP, 0xffffffff81aabbccull);
+	vcpu_set_msr(vcpu, MSR_IA32_SYSENTER_ESP, 0xaabb0000);
+	vcpu_set_msr(vcpu, MSR_IA32_SYSENTER_EIP, 0x81aabbcc);
 
 	get_paused(env, self->stop, &ev);
 	arch = &ev.common.arch;
@@ -771,7 +772,7 @@ TEST_F_TIMEOUT(pause, control_events, KVMI_TEST_TIMEOUT)
 }
 
 /* These errors are found before the vCPU is asked. */
-TEST_F(pause, vcpu_command_errors)
+TEST_F_TIMEOUT(pause, vcpu_command_errors, KVMI_TEST_TIMEOUT)
 {
 	struct kvm_mp_state uninit = { .mp_state = KVM_MP_STATE_UNINITIALIZED };
 	struct kvm_mp_state runnable = { .mp_state = KVM_MP_STATE_RUNNABLE };

@@ -28,7 +28,7 @@ FIXTURE_TEARDOWN(version)
 	kvmi_env_destroy(&self->env);
 }
 
-TEST_F(version, get_version)
+TEST_F_TIMEOUT(version, get_version, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_get_version_reply rpl;
 
@@ -40,7 +40,7 @@ TEST_F(version, get_version)
 		    rpl.features.singlestep);
 }
 
-TEST_F(version, get_info)
+TEST_F_TIMEOUT(version, get_info, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	struct kvmi_vm_get_info_reply rpl;
@@ -69,7 +69,7 @@ static int check(struct kvmi_tool *tool, uint16_t cmd, uint16_t id,
 	return __kvmi_cmd(tool, cmd, &req, sizeof(req), NULL, 0);
 }
 
-TEST_F(version, check_command)
+TEST_F_TIMEOUT(version, check_command, KVMI_TEST_TIMEOUT)
 {
 	static const uint16_t known[] = {
 		KVMI_GET_VERSION, KVMI_VM_CHECK_COMMAND, KVMI_VM_CHECK_EVENT,
@@ -93,7 +93,7 @@ TEST_F(version, check_command)
 				  0) == -KVM_ENOENT, "command %u", unknown[i]);
 }
 
-TEST_F(version, check_event)
+TEST_F_TIMEOUT(version, check_event, KVMI_TEST_TIMEOUT)
 {
 	static const uint16_t known[] = {
 		KVMI_VM_EVENT_UNHOOK, KVMI_VCPU_EVENT_PAUSE, KVMI_VCPU_EVENT_PF,
@@ -112,7 +112,7 @@ TEST_F(version, check_event)
 				  0) == -KVM_ENOENT, "event %u", unknown[i]);
 }
 
-TEST_F(version, check_padding)
+TEST_F_TIMEOUT(version, check_padding, KVMI_TEST_TIMEOUT)
 {
 	static const uint16_t cmds[] = {
 		KVMI_VM_CHECK_COMMAND, KVMI_VM_CHECK_EVENT,
@@ -144,7 +144,7 @@ static int control(struct kvmi_tool *tool, struct kvmi_vm_control_events req)
 			  NULL, 0);
 }
 
-TEST_F(version, vm_control_events)
+TEST_F_TIMEOUT(version, vm_control_events, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_tool *tool = &self->env.tool;
 	int i;
@@ -174,7 +174,7 @@ TEST_F(version, vm_control_events)
 
 /* ---- framing ---- */
 
-TEST_F(version, unknown_ids)
+TEST_F_TIMEOUT(version, unknown_ids, KVMI_TEST_TIMEOUT)
 {
 	/* one between the commands, beyond both kinds, of days gone by */
 	static const uint16_t ids[] = {
@@ -201,7 +201,7 @@ TEST_F(version, unknown_ids)
 }
 
 /* What a short request leaves out is taken for 0. */
-TEST_F(version, short_requests)
+TEST_F_TIMEOUT(version, short_requests, KVMI_TEST_TIMEOUT)
 {
 	const uint16_t id = KVMI_VCPU_EVENT_PF;
 	struct kvmi_tool *tool = &self->env.tool;
@@ -238,7 +238,7 @@ TEST_F(version, short_requests)
 }
 
 /* The memory behind a short request must not be that of an earlier one. */
-TEST_F(version, no_stale_data)
+TEST_F_TIMEOUT(version, no_stale_data, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_tool *tool = &self->env.tool;
 	uint8_t junk[256];
@@ -256,7 +256,7 @@ TEST_F(version, no_stale_data)
 }
 
 /* More than a command needs is ignored. */
-TEST_F(version, long_requests)
+TEST_F_TIMEOUT(version, long_requests, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_tool *tool = &self->env.tool;
 	struct kvmi_vm_get_info_reply info;
@@ -287,7 +287,7 @@ TEST_F(version, long_requests)
 }
 
 /* A header that cannot be true ends the connection. */
-TEST_F(version, oversize)
+TEST_F_TIMEOUT(version, oversize, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_msg_hdr hdr = {
 		.id = KVMI_GET_VERSION, .size = KVMI_MAX_MSG_SIZE + 1,
@@ -298,7 +298,7 @@ TEST_F(version, oversize)
 	vm_kvmi_unhook(self->env.vm);
 }
 
-TEST_F(version, oversize_vcpu_message)
+TEST_F_TIMEOUT(version, oversize_vcpu_message, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_msg_hdr hdr = {
 		.id = KVMI_VCPU_GET_REGISTERS, .size = 0xffff,
@@ -308,7 +308,7 @@ TEST_F(version, oversize_vcpu_message)
 	kvmi_wait_closed(&self->env.tool);
 }
 
-TEST_F(version, sequence_numbers)
+TEST_F_TIMEOUT(version, sequence_numbers, KVMI_TEST_TIMEOUT)
 {
 	static const uint32_t seqs[] = {
 		0, 1, 0xffffffff, 0x80000000, 7, 7, 0x12345678,
@@ -326,7 +326,7 @@ TEST_F(version, sequence_numbers)
 }
 
 /* Many messages in one write, answered in their order. */
-TEST_F(version, batch)
+TEST_F_TIMEOUT(version, batch, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_tool *tool = &self->env.tool;
 	struct {
@@ -371,7 +371,7 @@ TEST_F(version, batch)
 }
 
 /* One message in many writes */
-TEST_F(version, byte_by_byte)
+TEST_F_TIMEOUT(version, byte_by_byte, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_tool *tool = &self->env.tool;
 	struct {
@@ -396,7 +396,7 @@ TEST_F(version, byte_by_byte)
 }
 
 /* The tool leaves in the middle of a message. */
-TEST_F(version, cut_off)
+TEST_F_TIMEOUT(version, cut_off, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	struct {
@@ -417,7 +417,7 @@ TEST_F(version, cut_off)
 }
 
 /* The tool stops writing, but still reads. */
-TEST_F(version, half_closed)
+TEST_F_TIMEOUT(version, half_closed, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 

@@ -288,7 +288,6 @@ static inline void *kvmi_hva(struct kvmi_env *env, unsigned int page,
 }
 
 bool kvmi_supported(void);
-bool kvmi_host_is_tcg(void);
 
 void kvmi_env_create(struct kvmi_env *env, unsigned int nr_vcpus);
 void kvmi_env_add_vcpu(struct kvmi_env *env, uint32_t vcpu_id);

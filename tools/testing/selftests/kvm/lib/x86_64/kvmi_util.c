@@ -735,21 +735,6 @@ bool kvmi_supported(void)
 	return kvm_has_cap(KVM_CAP_INTROSPECTION);
 }
 
-/*
- * QEMU's TCG differs from hardware in a few details, which tests work around
- * where they must.
- */
-bool kvmi_host_is_tcg(void)
-{
-	uint32_t eax, sig[3];
-
-	if (!this_cpu_has(X86_FEATURE_HYPERVISOR))
-		return false;
-	cpuid(0x40000000, &eax, &sig[0], &sig[1], &sig[2]);
-
-	return !memcmp(sig, "TCGTCGTCGTCG", sizeof(sig));
-}
-
 void kvmi_env_add_vcpu(struct kvmi_env *env, uint32_t vcpu_id)
 {
 	struct kvm_vcpu *vcpu;
