@@ -200,6 +200,7 @@ void kvmi_kill(struct kvm_introspection *kvmi, const char *why);
 int kvmi_recv_start(struct kvm_introspection *kvmi);
 void kvmi_recv_stop(struct kvm_introspection *kvmi);
 void kvmi_recv(struct kvm_introspection *kvmi, struct kvm_vcpu *self);
+bool kvmi_recv_has_more(struct kvm_introspection *kvmi);
 void kvmi_recv_leave(struct kvm_introspection *kvmi, struct kvm_vcpu *vcpu);
 void kvmi_recv_kick(struct kvm_introspection *kvmi);
 void kvmi_recv_kick_thread(struct kvm_introspection *kvmi);

@@ -175,6 +175,17 @@ void kvmi_recv(struct kvm_introspection *kvmi, struct kvm_vcpu *self)
 }
 
 /**
+ * kvmi_recv_has_more - is there anything to read?
+ * @kvmi: the session
+ *
+ * Cheaper than to try in vain.
+ */
+bool kvmi_recv_has_more(struct kvm_introspection *kvmi)
+{
+	return READ_ONCE(kvmi->rx_have) || kvmi_sock_readable(kvmi);
+}
+
+/**
  * kvmi_recv_leave - a vCPU does not wait, hence does not read, any more
  * @kvmi: the session
  * @vcpu: the vCPU, that did wait
@@ -188,7 +199,7 @@ void kvmi_recv_leave(struct kvm_introspection *kvmi, struct kvm_vcpu *vcpu)
 	 */
 	smp_mb__after_atomic();
 
-	if (READ_ONCE(kvmi->rx_have) || kvmi_sock_readable(kvmi))
+	if (kvmi_recv_has_more(kvmi))
 		kvmi_recv_kick(kvmi);
 }
 

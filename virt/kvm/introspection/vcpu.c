@@ -254,9 +254,12 @@ static int kvmi_wait_for_reply(struct kvm_vcpu *vcpu,
 	int r;
 
 	set_bit(vcpu->vcpu_idx, kvmi->waiting);
+	/* Order the setting before the look at the socket. */
+	smp_mb__after_atomic();
 
 	for (;;) {
-		kvmi_recv(kvmi, vcpu);
+		if (kvmi_recv_has_more(kvmi))
+			kvmi_recv(kvmi, vcpu);
 
 		/* Commands sent before the reply take effect before it. */
 		replied = kvmi_vcpu_has_reply(vcpui);
