@@ -222,7 +222,7 @@ static void bench_memory(struct kvmi_env *env, unsigned int step)
 	unsigned int n = DIV_ROUND_UP(BENCH_MEM_PAGES, step);
 	unsigned long before, after;
 	uint64_t start, ticks;
-	char what[64];
+	char what[80];
 
 	before = slab_bytes();
 	start = rdtsc();
@@ -230,10 +230,13 @@ static void bench_memory(struct kvmi_env *env, unsigned int step)
 	ticks = rdtsc() - start;
 	after = slab_bytes();
 
-	snprintf(what, sizeof(what), "%u pages, one in %u: bytes per page",
-		 n, step);
+	snprintf(what, sizeof(what), "%u pages, one in %u: bytes per page", n,
+		 step);
 	report(what, (after - before) / n);
-	report("the same: instructions per page", ticks / n);
+	snprintf(what, sizeof(what), "%u pages, one in %u: instructions per page",
+		 n, step);
+	report(what, ticks / n);
+
 	restrict_pages(env, step, KVMI_ACCESS_ALL);
 }
 
