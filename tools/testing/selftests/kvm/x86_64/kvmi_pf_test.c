@@ -56,6 +56,22 @@ asm(".pushsection .text\n"
     "	movsb\n"
     "	ret\n"
 
+    /* between a port that has no device in KVM and memory, %rdx times */
+    "kvmi_test ins\n"
+    "	mov %rdx, %rcx\n"
+    "	mov $0x2000, %edx\n"
+    "kvmi_test_ins_at:\n"
+    "	rep insb\n"
+    "	ret\n"
+
+    "kvmi_test outs\n"
+    "	mov %rdx, %rcx\n"
+    "	mov $0x2000, %edx\n"
+    "	mov %rdi, %rsi\n"
+    "kvmi_test_outs_at:\n"
+    "	rep outsb\n"
+    "	ret\n"
+
     /* %rdi is the end of the stack */
     "kvmi_test push\n"
     "	xchg %rsp, %rdi\n"
@@ -132,6 +148,8 @@ asm(".pushsection .text\n"
 uint64_t kvmi_test_stos(uint64_t gva, uint64_t val, uint64_t arg);
 uint64_t kvmi_test_movs(uint64_t gva, uint64_t val, uint64_t arg);
 uint64_t kvmi_test_movsb(uint64_t gva, uint64_t val, uint64_t arg);
+uint64_t kvmi_test_ins(uint64_t gva, uint64_t val, uint64_t arg);
+uint64_t kvmi_test_outs(uint64_t gva, uint64_t val, uint64_t arg);
 uint64_t kvmi_test_push(uint64_t gva, uint64_t val, uint64_t arg);
 uint64_t kvmi_test_call(uint64_t gva, uint64_t val, uint64_t arg);
 uint64_t kvmi_test_cmpxchg(uint64_t gva, uint64_t val, uint64_t arg);
@@ -144,7 +162,8 @@ uint64_t kvmi_test_ds(uint64_t gva, uint64_t val, uint64_t arg);
 uint64_t kvmi_test_fep_add(uint64_t gva, uint64_t val, uint64_t arg);
 
 extern char kvmi_test_stos_at[], kvmi_test_movs_at[], kvmi_test_movsb_at[],
-	    kvmi_test_push_at[], kvmi_test_call_at[], kvmi_test_cmpxchg_at[],
+	    kvmi_test_ins_at[], kvmi_test_outs_at[], kvmi_test_push_at[],
+	    kvmi_test_call_at[], kvmi_test_cmpxchg_at[],
 	    kvmi_test_sse_write_at[], kvmi_test_sse_add_at[];
 
 /* The plain kinds of access, for all combinations of restrictions */
@@ -813,6 +832,71 @@ TEST_F_TIMEOUT(pf, mmio, KVMI_TEST_TIMEOUT)
 	check_event(&recs.ev[0], R, 2, DATA, (uint64_t)kvmi_test_movsb_at);
 }
 
+/* The event waits longer than the vCPU's thread stays. */
+TEST_F_TIMEOUT(pf, mmio_signal, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_runner *r = &env->run[0];
+	struct kvmi_event ev;
+	struct kvm_regs regs;
+	int i;
+
+	set_access(env, 2, R | X);
+	r->io_data = 0x5a;
+	kvmi_runner_do(r, kvmi_test_movsb, KVMI_MMIO_GVA, kvmi_gva(2, DATA));
+	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
+	check_event(&ev, W, 2, DATA, (uint64_t)kvmi_test_movsb_at);
+	r->io_data = 0xbad;
+	for (i = 0; i < 2; i++) {
+		kvmi_runner_kick(r);
+		kvmi_runner_wait_exit(r);
+		TEST_ASSERT_EQ(r->err, EINTR);
+		vcpu_regs_get(r->vcpu, &regs);
+		TEST_ASSERT(!memcmp(&regs, &ev.common.arch.regs, sizeof(regs)),
+			    "registers");
+		vcpu_regs_set(r->vcpu, &regs);
+		kvmi_runner_go(r);
+	}
+	kvmi_reply(&env->tool, &ev, CONTINUE);
+	kvmi_runner_wait(r);
+	TEST_ASSERT_EQ(r->nr_io, 1);
+	TEST_ASSERT_EQ(*(uint8_t *)kvmi_hva(env, 2, DATA), 0x5a);
+	kvmi_no_event(&env->tool);
+}
+
+/* Strings from and to a port: each byte once, each page reported once. */
+TEST_F_TIMEOUT(pf, port_io, KVMI_TEST_TIMEOUT)
+{
+	const unsigned int offset = PAGE_SIZE - 3, n = 8;
+	struct kvmi_env *env = &self->env;
+	struct kvmi_runner *r = &env->run[0];
+	struct kvmi_recs recs = { .action = CONTINUE };
+	uint64_t val = 0x8877665544332211;
+
+	r->req->arg = n;
+	r->io_data = val;
+	set_access(env, 2, R | X);
+	set_access(env, 3, R | X);
+	kvmi_env_access(env, 0, kvmi_test_ins, kvmi_gva(2, offset), 0,
+			kvmi_record, &recs, NULL);
+	TEST_ASSERT(!memcmp(kvmi_hva(env, 2, offset), &val, n), "wrong data");
+	TEST_ASSERT(r->io_bytes == n, "%u bytes read from the port",
+		    r->io_bytes);
+	TEST_ASSERT(recs.nr == 2, "%u events", recs.nr);
+	check_event(&recs.ev[0], W, 2, offset, (uint64_t)kvmi_test_ins_at);
+	check_event(&recs.ev[1], W, 3, 0, (uint64_t)kvmi_test_ins_at);
+
+	r->io_bytes = recs.nr = 0;
+	set_access(env, 2, W | X);
+	set_access(env, 3, W | X);
+	kvmi_env_access(env, 0, kvmi_test_outs, kvmi_gva(2, offset), 0,
+			kvmi_record, &recs, NULL);
+	TEST_ASSERT(r->io_bytes == n, "%u bytes written to the port",
+		    r->io_bytes);
+	TEST_ASSERT(recs.nr >= 2, "%u events", recs.nr);
+	check_event(&recs.ev[0], R, 2, offset, (uint64_t)kvmi_test_outs_at);
+}
+
 /* As above, with the answer RETRY: the instruction starts over. */
 TEST_F_TIMEOUT(pf, mmio_retry, KVMI_TEST_TIMEOUT)
 {
@@ -1014,62 +1098,84 @@ TEST_F_TIMEOUT(pf, segment_load, KVMI_TEST_TIMEOUT)
 #define PTE_A	(1ull << 5)
 #define PTE_D	(1ull << 6)
 
+/* Where the guest sees the page table that maps the test pages */
+#define TABLE_GVA	(KVMI_MMIO_GVA + PAGE_SIZE)
+
+static uint64_t map_table(struct kvmi_env *env, const uint64_t *pte)
+{
+	uint64_t gpa = addr_hva2gpa(env->vm, (void *)pte);
+	uint64_t offset = gpa % PAGE_SIZE;
+
+	virt_map(env->vm, TABLE_GVA, gpa - offset, 1);
+	return TABLE_GVA + offset;
+}
+
+/*
+ * Clears the accessed and dirty bits of @pte, which the guest sees at @gva.
+ * Shadow paging has to see the guest do it, hence without restrictions.
+ */
+static void clear_ad(struct kvmi_env *env, uint64_t *pte, uint64_t gva)
+{
+	uint64_t clean = *pte & ~(PTE_A | PTE_D);
+
+	if (kvm_is_tdp_enabled()) {
+		*pte = clean;
+		return;
+	}
+
+	kvmi_set_page_access(&env->tool, addr_hva2gpa(env->vm, pte),
+			     KVMI_ACCESS_ALL);
+	silent(env, 0, kvmi_insn_write, gva, clean);
+}
+
 /*
  * What the CPU does to translate an address is not the guest's access: no
  * event, and the guest goes on as ever, accessed and dirty bits included.
  */
 TEST_F_TIMEOUT(pf, page_tables, KVMI_TEST_TIMEOUT)
 {
+	static const struct {
+		kvmi_insn insn;
+		unsigned int offset;
+		uint64_t bits;
+	} steps[] = {
+		{ kvmi_insn_read, DATA, PTE_A },
+		{ kvmi_insn_write, DATA, PTE_A | PTE_D },
+		{ kvmi_insn_exec, CODE, PTE_A },
+		{ kvmi_insn_xadd, DATA, PTE_A | PTE_D },
+	};
 	struct kvmi_env *env = &self->env;
 	const unsigned int page = 4;
-	uint64_t *pte, *pde;
-	int level, access;
+	unsigned int level, access, i;
+	uint64_t *pte, pte_gva;
 
 	pte = vm_get_page_table_entry(env->vm, kvmi_gva(page, 0));
-	level = PG_LEVEL_2M;
-	pde = __vm_get_page_table_entry(env->vm, kvmi_gva(page, 0), &level);
+	pte_gva = map_table(env, pte);
 	env->run[0].req->flush = 1;
 
 	for (level = PG_LEVEL_4K; level <= PG_LEVEL_1G; level++) {
 		int l = level;
-		uint64_t gpa = addr_hva2gpa(env->vm,
-				level == PG_LEVEL_4K ? pte :
-				__vm_get_page_table_entry(env->vm,
-							  kvmi_gva(page, 0), &l));
+		uint64_t *entry = level == PG_LEVEL_4K ? pte :
+			__vm_get_page_table_entry(env->vm, kvmi_gva(page, 0),
+						  &l);
+		uint64_t gpa = addr_hva2gpa(env->vm, entry);
 
 		for (access = 0; access <= KVMI_ACCESS_ALL; access++) {
-			kvmi_set_page_access(&env->tool, gpa, access);
-
-			*pte &= ~(PTE_A | PTE_D);
-			*pde &= ~(PTE_A | PTE_D);
 			*data_at(env, page, DATA) = 0x111;
-			TEST_ASSERT_EQ(silent(env, 0, kvmi_insn_read,
-					      kvmi_gva(page, DATA), 0), 0x111);
-			TEST_ASSERT((*pte & PTE_A) && (*pde & PTE_A) &&
-				    !(*pte & PTE_D),
-				    "level %d access %d: after a read %#lx %#lx",
-				    level, access, *pte, *pde);
 
-			*pte &= ~(PTE_A | PTE_D);
-			silent(env, 0, kvmi_insn_write, kvmi_gva(page, DATA),
-			       0x222);
-			TEST_ASSERT_EQ(*data_at(env, page, DATA), 0x222);
-			TEST_ASSERT((*pte & (PTE_A | PTE_D)) == (PTE_A | PTE_D),
-				    "level %d access %d: after a write %#lx",
-				    level, access, *pte);
-
-			*pte &= ~(PTE_A | PTE_D);
-			silent(env, 0, kvmi_insn_exec, kvmi_gva(page, CODE), 0);
-			TEST_ASSERT((*pte & PTE_A) && !(*pte & PTE_D),
-				    "level %d access %d: after exec %#lx",
-				    level, access, *pte);
-
-			*pte &= ~(PTE_A | PTE_D);
-			silent(env, 0, kvmi_insn_xadd, kvmi_gva(page, DATA), 1);
-			TEST_ASSERT_EQ(*data_at(env, page, DATA), 0x223);
-			TEST_ASSERT((*pte & (PTE_A | PTE_D)) == (PTE_A | PTE_D),
-				    "level %d access %d: after an add %#lx",
-				    level, access, *pte);
+			for (i = 0; i < ARRAY_SIZE(steps); i++) {
+				clear_ad(env, pte, pte_gva);
+				kvmi_set_page_access(&env->tool, gpa, access);
+				silent(env, 0, steps[i].insn,
+				       kvmi_gva(page, steps[i].offset), 0x222);
+				TEST_ASSERT((*pte & (PTE_A | PTE_D)) ==
+					    steps[i].bits,
+					    "level %u access %u step %u: %#lx",
+					    level, access, i, *pte);
+				TEST_ASSERT(*entry & PTE_A, "level %u: %#lx",
+					    level, *entry);
+			}
+			TEST_ASSERT_EQ(*data_at(env, page, DATA), 0x444);
 		}
 	}
 	kvmi_no_event(&env->tool);
@@ -1080,16 +1186,16 @@ TEST_F_TIMEOUT(pf, page_and_its_table, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	const unsigned int page = 4;
-	uint64_t *pte, gpa;
+	uint64_t *pte, pte_gva, gpa;
 	int access, i;
 
 	pte = vm_get_page_table_entry(env->vm, kvmi_gva(page, 0));
+	pte_gva = map_table(env, pte);
 	gpa = addr_hva2gpa(env->vm, pte);
 	env->run[0].req->flush = 1;
 
+	set_access(env, page, 0);
 	for (access = 0; access <= KVMI_ACCESS_ALL; access++) {
-		kvmi_set_page_access(&env->tool, gpa, access);
-		set_access(env, page, 0);
 		for (i = 0; i < ARRAY_SIZE(accesses); i++) {
 			const struct access *a = &accesses[i];
 			struct kvmi_recs recs = { .action = CONTINUE };
@@ -1098,7 +1204,8 @@ TEST_F_TIMEOUT(pf, page_and_its_table, KVMI_TEST_TIMEOUT)
 
 			if (a->insn != kvmi_insn_exec)
 				*data_at(env, page, a->offset) = 50;
-			*pte &= ~(PTE_A | PTE_D);
+			clear_ad(env, pte, pte_gva);
+			kvmi_set_page_access(&env->tool, gpa, access);
 			kvmi_env_access(env, 0, a->insn,
 					kvmi_gva(page, a->offset), 2,
 					kvmi_record, &recs, &result);
@@ -1128,12 +1235,9 @@ TEST_F_TIMEOUT(pf, page_table_written, KVMI_TEST_TIMEOUT)
 	uint64_t *pte, gpa, gva, entry, result;
 	struct kvmi_event *ev = recs.ev;
 
-	/* Where the guest sees the table that maps the test pages */
 	pte = vm_get_page_table_entry(env->vm, kvmi_gva(4, 0));
 	gpa = addr_hva2gpa(env->vm, pte);
-	gva = KVMI_MMIO_GVA + PAGE_SIZE;
-	virt_map(env->vm, gva, gpa & PAGE_MASK, 1);
-	gva += gpa & ~PAGE_MASK;
+	gva = map_table(env, pte);
 
 	*data_at(env, 4, DATA) = 0x44;
 	*data_at(env, 5, DATA) = 0x55;

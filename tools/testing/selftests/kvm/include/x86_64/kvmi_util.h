@@ -222,7 +222,7 @@ struct kvmi_runner {
 	struct ucall uc;
 
 	/* KVM_EXIT_MMIO and KVM_EXIT_IO other than a ucall, answered here */
-	unsigned int nr_io;
+	unsigned int nr_io, io_bytes;
 	uint64_t io_data;
 };
 

@@ -562,8 +562,8 @@ static void runner_sig(int sig)
 static void runner_io(struct kvmi_runner *r)
 {
 	struct kvm_run *run = r->vcpu->run;
-	void *data;
-	size_t size;
+	size_t size, i;
+	uint8_t *data;
 	bool in;
 
 	if (run->exit_reason == KVM_EXIT_MMIO) {
@@ -571,19 +571,23 @@ static void runner_io(struct kvmi_runner *r)
 		size = run->mmio.len;
 		in = !run->mmio.is_write;
 	} else {
-		data = (void *)run + run->io.data_offset;
+		data = (uint8_t *)run + run->io.data_offset;
 		size = run->io.size * run->io.count;
 		in = run->io.direction == KVM_EXIT_IO_IN;
 	}
 
 	r->nr_io++;
-	size = min(size, sizeof(r->io_data));
 	if (in) {
-		memcpy(data, &r->io_data, size);
+		/* a port goes on where it was, over and over again */
+		size_t pos = run->exit_reason == KVM_EXIT_IO ? r->io_bytes : 0;
+
+		for (i = 0; i < size; i++)
+			data[i] = r->io_data >> ((pos + i) % 8 * 8);
 	} else {
 		r->io_data = 0;
-		memcpy(&r->io_data, data, size);
+		memcpy(&r->io_data, data, min(size, sizeof(r->io_data)));
 	}
+	r->io_bytes += size;
 }
 
 static void runner_run(struct kvmi_runner *r)
