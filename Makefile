@@ -32,12 +32,17 @@ help:
 	@echo
 	@echo "lab/run -- COMMAND   run a command on the built kernel (lab/run --help)"
 
+# make all of them by hand, or let each target take what it needs
 .PHONY: packages
 packages:
+	@lab/packages all
+
+.PHONY: needs
+needs:
 	@lab/packages
 
 .PHONY: tree
-tree: packages
+tree: needs
 	@lab/tree update
 
 .PHONY: bzimage
@@ -49,7 +54,7 @@ selftests: tree
 	@lab/selftests
 
 .PHONY: tools
-tools: packages
+tools: needs
 	@lab/tools
 
 .PHONY: debug
@@ -58,7 +63,7 @@ debug: tree
 	@echo "  try     lab/run -k build/obj-debug/arch/x86/boot/bzImage -- COMMAND"
 
 .PHONY: vanilla
-vanilla: packages
+vanilla: needs
 	@lab/tree vanilla
 	@lab/kbuild vanilla
 
