@@ -380,11 +380,15 @@ TEST_F_TIMEOUT(tool, unhook_pf_pending, KVMI_TEST_TIMEOUT)
 
 /* ---- the VM goes ---- */
 
-FIXTURE(vm)
-{
+struct vmm {
 	struct kvmi_tool tool;
 	int kernel_fd;
-	int ctl[2];	/* from the VMM's process to the test */
+	int ctl[2];	/* the test's end, and that of the VMM's process */
+};
+
+FIXTURE(vm)
+{
+	struct vmm vmm;
 };
 
 FIXTURE_VARIANT(vm)
@@ -399,16 +403,16 @@ FIXTURE_SETUP(vm)
 {
 	int fd;
 
-	kvmi_socketpair(&fd, &self->kernel_fd);
-	kvmi_tool_init(&self->tool, fd);
-	TEST_ASSERT(!socketpair(AF_UNIX, SOCK_SEQPACKET, 0, self->ctl),
+	kvmi_socketpair(&fd, &self->vmm.kernel_fd);
+	kvmi_tool_init(&self->vmm.tool, fd);
+	TEST_ASSERT(!socketpair(AF_UNIX, SOCK_SEQPACKET, 0, self->vmm.ctl),
 		    "socketpair()");
 }
 
 FIXTURE_TEARDOWN(vm)
 {
-	kvmi_tool_close(&self->tool);
-	close(self->ctl[0]);
+	kvmi_tool_close(&self->vmm.tool);
+	close(self->vmm.ctl[0]);
 }
 
 enum vmm_state {
@@ -423,17 +427,17 @@ enum vmm_state {
  * A VMM in a process of its own, that does what it is told to, and then exits
  * when told so.
  */
-static void vmm_main(FIXTURE_DATA(vm) *self, enum vmm_state state)
+static void vmm_main(struct vmm *vmm, enum vmm_state state)
 {
 	struct kvmi_env env;
 	char c;
 
-	close(self->tool.fd);
-	close(self->ctl[0]);
+	close(vmm->tool.fd);
+	close(vmm->ctl[0]);
 
 	kvmi_env_create(&env, 2);
-	vm_kvmi_hook(env.vm, self->kernel_fd);
-	close(self->kernel_fd);
+	vm_kvmi_hook(env.vm, vmm->kernel_fd);
+	close(vmm->kernel_fd);
 	vm_kvmi_allow_command(env.vm, -1, 1);
 	vm_kvmi_allow_event(env.vm, -1, 1);
 	*(uint64_t *)kvmi_hva(&env, 0, 0) = 0;
@@ -443,9 +447,9 @@ static void vmm_main(FIXTURE_DATA(vm) *self, enum vmm_state state)
 		kvmi_runner_do(&env.run[0], kvmi_insn_spin, kvmi_gva(0, 0), 1);
 		kvmi_runner_do(&env.run[1], kvmi_insn_spin, kvmi_gva(0, 0), 1);
 	}
-	TEST_ASSERT(send(self->ctl[1], "h", 1, 0) == 1, "send()");
+	TEST_ASSERT(send(vmm->ctl[1], "h", 1, 0) == 1, "send()");
 
-	TEST_ASSERT(recv(self->ctl[1], &c, 1, 0) == 1, "recv()");
+	TEST_ASSERT(recv(vmm->ctl[1], &c, 1, 0) == 1, "recv()");
 	if (state >= VMM_WRITE) {
 		*(uint64_t *)kvmi_hva(&env, 0, 0) = 1;
 		kvmi_runner_wait(&env.run[0]);
@@ -455,50 +459,50 @@ static void vmm_main(FIXTURE_DATA(vm) *self, enum vmm_state state)
 			kvmi_runner_do(&env.run[1], kvmi_insn_write,
 				       kvmi_gva(2, 16), 5);
 	}
-	TEST_ASSERT(send(self->ctl[1], "w", 1, 0) == 1, "send()");
+	TEST_ASSERT(send(vmm->ctl[1], "w", 1, 0) == 1, "send()");
 
-	TEST_ASSERT(recv(self->ctl[1], &c, 1, 0) == 1, "recv()");
+	TEST_ASSERT(recv(vmm->ctl[1], &c, 1, 0) == 1, "recv()");
 	if (state == VMM_AWAY) {
 		kvmi_runner_kick(&env.run[0]);
 		kvmi_runner_wait_exit(&env.run[0]);
 	}
-	TEST_ASSERT(send(self->ctl[1], "a", 1, 0) == 1, "send()");
+	TEST_ASSERT(send(vmm->ctl[1], "a", 1, 0) == 1, "send()");
 
 	/* The end: all at once, as if by exit(). */
-	TEST_ASSERT(recv(self->ctl[1], &c, 1, 0) == 1, "recv()");
+	TEST_ASSERT(recv(vmm->ctl[1], &c, 1, 0) == 1, "recv()");
 	_exit(0);
 }
 
-static void tell(FIXTURE_DATA(vm) *self, char c)
+static void tell(struct vmm *vmm, char c)
 {
-	TEST_ASSERT(send(self->ctl[0], &c, 1, MSG_NOSIGNAL) == 1,
+	TEST_ASSERT(send(vmm->ctl[0], &c, 1, MSG_NOSIGNAL) == 1,
 		    "the VMM's process has failed");
 }
 
-static void told(FIXTURE_DATA(vm) *self, char want)
+static void told(struct vmm *vmm, char want)
 {
-	struct pollfd pfd = { .fd = self->ctl[0], .events = POLLIN };
+	struct pollfd pfd = { .fd = vmm->ctl[0], .events = POLLIN };
 	char c;
 
 	TEST_ASSERT(poll(&pfd, 1, KVMI_TIMEOUT_MS) == 1, "no sign of the VMM");
-	TEST_ASSERT(recv(self->ctl[0], &c, 1, 0) == 1 && c == want,
+	TEST_ASSERT(recv(vmm->ctl[0], &c, 1, 0) == 1 && c == want,
 		    "the VMM's process has failed");
 }
 
-static void enable_pf(FIXTURE_DATA(vm) *self, uint16_t vcpu)
+static void enable_pf(struct vmm *vmm, uint16_t vcpu)
 {
 	struct kvmi_vcpu_control_events req = {
 		.event_id = KVMI_VCPU_EVENT_PF, .enable = 1,
 	};
-	uint32_t seq = kvmi_vcpu_send(&self->tool, vcpu,
+	uint32_t seq = kvmi_vcpu_send(&vmm->tool, vcpu,
 				      KVMI_VCPU_CONTROL_EVENTS, &req,
 				      sizeof(req));
 
-	TEST_ASSERT_EQ(__kvmi_recv_reply(&self->tool, KVMI_VCPU_CONTROL_EVENTS,
+	TEST_ASSERT_EQ(__kvmi_recv_reply(&vmm->tool, KVMI_VCPU_CONTROL_EVENTS,
 					 seq, NULL, 0), 0);
 }
 
-static void vm_dies(FIXTURE_DATA(vm) *self, enum vmm_state state, bool by_kill)
+static void vm_dies(struct vmm *vmm, enum vmm_state state, bool by_kill)
 {
 	struct kvmi_event ev;
 	unsigned int nr = state == VMM_BOTH ? 2 : state >= VMM_WRITE ? 1 : 0;
@@ -506,59 +510,59 @@ static void vm_dies(FIXTURE_DATA(vm) *self, enum vmm_state state, bool by_kill)
 
 	TEST_ASSERT(pid >= 0, __KVM_SYSCALL_ERROR("fork()", pid));
 	if (!pid)
-		vmm_main(self, state);
-	close(self->kernel_fd);
-	close(self->ctl[1]);
+		vmm_main(vmm, state);
+	close(vmm->kernel_fd);
+	close(vmm->ctl[1]);
 
-	told(self, 'h');
-	kvmi_alive(&self->tool);
+	told(vmm, 'h');
+	kvmi_alive(&vmm->tool);
 	if (state != VMM_IDLE) {
-		enable_pf(self, 0);
-		enable_pf(self, 1);
+		enable_pf(vmm, 0);
+		enable_pf(vmm, 1);
 	}
-	kvmi_set_page_access(&self->tool, kvmi_gpa(2, 0), R | X);
-	tell(self, 'w');
-	told(self, 'w');
+	kvmi_set_page_access(&vmm->tool, kvmi_gpa(2, 0), R | X);
+	tell(vmm, 'w');
+	told(vmm, 'w');
 	while (nr--)
-		kvmi_wait_event(&self->tool, KVMI_VCPU_EVENT_PF, &ev);
-	tell(self, 'a');
-	told(self, 'a');
-	kvmi_alive(&self->tool);
+		kvmi_wait_event(&vmm->tool, KVMI_VCPU_EVENT_PF, &ev);
+	tell(vmm, 'a');
+	told(vmm, 'a');
+	kvmi_alive(&vmm->tool);
 
 	if (by_kill)
 		kill(pid, SIGKILL);
 	else
-		tell(self, 'x');
+		tell(vmm, 'x');
 	/* The tool holds on to its end; that must not keep the VM alive. */
 	wait_child(pid);
-	kvmi_wait_closed(&self->tool);
-	TEST_ASSERT(__kvmi_write(&self->tool, "12345678", 8) == -1 &&
+	kvmi_wait_closed(&vmm->tool);
+	TEST_ASSERT(__kvmi_write(&vmm->tool, "12345678", 8) == -1 &&
 		    errno == EPIPE, "errno %d", errno);
 }
 
 TEST_F_TIMEOUT(vm, idle, KVMI_TEST_TIMEOUT)
 {
-	vm_dies(self, VMM_IDLE, variant->kill);
+	vm_dies(&self->vmm, VMM_IDLE, variant->kill);
 }
 
 TEST_F_TIMEOUT(vm, running, KVMI_TEST_TIMEOUT)
 {
-	vm_dies(self, VMM_SPIN, variant->kill);
+	vm_dies(&self->vmm, VMM_SPIN, variant->kill);
 }
 
 TEST_F_TIMEOUT(vm, pf_pending, KVMI_TEST_TIMEOUT)
 {
-	vm_dies(self, VMM_WRITE, variant->kill);
+	vm_dies(&self->vmm, VMM_WRITE, variant->kill);
 }
 
 TEST_F_TIMEOUT(vm, two_pending, KVMI_TEST_TIMEOUT)
 {
-	vm_dies(self, VMM_BOTH, variant->kill);
+	vm_dies(&self->vmm, VMM_BOTH, variant->kill);
 }
 
 TEST_F_TIMEOUT(vm, pending_in_user_space, KVMI_TEST_TIMEOUT)
 {
-	vm_dies(self, VMM_AWAY, variant->kill);
+	vm_dies(&self->vmm, VMM_AWAY, variant->kill);
 }
 
 int main(int argc, char *argv[])

@@ -152,7 +152,7 @@ TEST_F_TIMEOUT(pause, halted_commands, KVMI_TEST_TIMEOUT)
 		TEST_ASSERT_EQ(__kvmi_vcpu_cmd(env, 0, KVMI_VCPU_GET_REGISTERS,
 					       &req, sizeof(req), &rpl,
 					       sizeof(rpl)), 0);
-		TEST_ASSERT_EQ(rpl.regs.rip, (uint64_t)kvmi_insn_hlt + 2);
+		TEST_ASSERT_EQ(rpl.regs.rip, (uint64_t)kvmi_insn_hlt_at + 1);
 		TEST_ASSERT(!kvmi_runner_poll(r, 10), "halt ended");
 	}
 

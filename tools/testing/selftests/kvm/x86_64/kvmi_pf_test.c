@@ -21,151 +21,6 @@
 #define CODE	0x840
 #define OP_RET	0xc3
 
-/*
- * Guest accesses beyond those of the library.  The instruction that makes the
- * access is at kvmi_test_<name>_at where it is not the first.
- */
-asm(".pushsection .text\n"
-    ".macro kvmi_test name:req\n"
-    ".type kvmi_test_\\name, @function\n"
-    "kvmi_test_\\name:\n"
-    ".endm\n"
-
-    /* 8 bytes a time, %rdx times */
-    "kvmi_test stos\n"
-    "	mov %rdx, %rcx\n"
-    "	mov %rsi, %rax\n"
-    "kvmi_test_stos_at:\n"
-    "	rep stosq\n"
-    "	mov %rcx, %rax\n"
-    "	ret\n"
-
-    /* from %rdi to %rsi */
-    "kvmi_test movs\n"
-    "	mov %rdx, %rcx\n"
-    "	xchg %rsi, %rdi\n"
-    "kvmi_test_movs_at:\n"
-    "	rep movsq\n"
-    "	mov %rcx, %rax\n"
-    "	ret\n"
-
-    /* the same, one byte */
-    "kvmi_test movsb\n"
-    "	xchg %rsi, %rdi\n"
-    "kvmi_test_movsb_at:\n"
-    "	movsb\n"
-    "	ret\n"
-
-    /* between a port that has no device in KVM and memory, %rdx times */
-    "kvmi_test ins\n"
-    "	mov %rdx, %rcx\n"
-    "	mov $0x2000, %edx\n"
-    "kvmi_test_ins_at:\n"
-    "	rep insb\n"
-    "	ret\n"
-
-    "kvmi_test outs\n"
-    "	mov %rdx, %rcx\n"
-    "	mov $0x2000, %edx\n"
-    "	mov %rdi, %rsi\n"
-    "kvmi_test_outs_at:\n"
-    "	rep outsb\n"
-    "	ret\n"
-
-    /* %rdi is the end of the stack */
-    "kvmi_test push\n"
-    "	xchg %rsp, %rdi\n"
-    "kvmi_test_push_at:\n"
-    "	push %rsi\n"
-    "	xchg %rsp, %rdi\n"
-    "	mov %rdi, %rax\n"
-    "	ret\n"
-
-    /* the code at %rsi, called with the stack that ends at %rdi */
-    "kvmi_test call\n"
-    "	push %rbx\n"
-    "	mov %rsp, %rbx\n"
-    "	mov %rdi, %rsp\n"
-    "kvmi_test_call_at:\n"
-    "	call *%rsi\n"
-    "	mov %rsp, %rax\n"
-    "	mov %rbx, %rsp\n"
-    "	pop %rbx\n"
-    "	ret\n"
-
-    "kvmi_test cmpxchg\n"
-    "	mov %rdx, %rax\n"
-    "kvmi_test_cmpxchg_at:\n"
-    "	lock cmpxchg %rsi, (%rdi)\n"
-    "	ret\n"
-
-    "kvmi_test sse_read\n"
-    "	movups (%rdi), %xmm0\n"
-    "	movq %xmm0, %rax\n"
-    "	ret\n"
-
-    "kvmi_test sse_write\n"
-    "	movq %rsi, %xmm0\n"
-    "	punpcklqdq %xmm0, %xmm0\n"
-    "kvmi_test_sse_write_at:\n"
-    "	movups %xmm0, (%rdi)\n"
-    "	ret\n"
-
-    /* KVM cannot emulate this one. */
-    "kvmi_test sse_add\n"
-    "	movq %rsi, %xmm0\n"
-    "kvmi_test_sse_add_at:\n"
-    "	paddq (%rdi), %xmm0\n"
-    "	movq %xmm0, %rax\n"
-    "	ret\n"
-
-    "kvmi_test ud\n"
-    "	xor %eax, %eax\n"
-    "kvmi_test_ud_at:\n"
-    "	ud2\n"
-    "	ret\n"
-
-    /* %rdi is the end of the stack on which the exception is delivered */
-    "kvmi_test ud_stack\n"
-    "	xor %eax, %eax\n"
-    "	xchg %rsp, %rdi\n"
-    "	ud2\n"
-    "	xchg %rsp, %rdi\n"
-    "	ret\n"
-
-    "kvmi_test ds\n"
-    "	mov %ds, %eax\n"
-    "	mov %eax, %ds\n"
-    "	ret\n"
-
-    /* with the prefix that makes KVM emulate what follows */
-    "kvmi_test fep_add\n"
-    "	ud2; .ascii \"kvm\"\n"
-    "	add %rsi, (%rdi)\n"
-    "	ret\n"
-    ".popsection\n");
-
-uint64_t kvmi_test_stos(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_test_movs(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_test_movsb(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_test_ins(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_test_outs(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_test_push(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_test_call(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_test_cmpxchg(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_test_sse_read(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_test_sse_write(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_test_sse_add(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_test_ud(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_test_ud_stack(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_test_ds(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_test_fep_add(uint64_t gva, uint64_t val, uint64_t arg);
-
-extern char kvmi_test_stos_at[], kvmi_test_movs_at[], kvmi_test_movsb_at[],
-	    kvmi_test_ins_at[], kvmi_test_outs_at[], kvmi_test_push_at[],
-	    kvmi_test_call_at[], kvmi_test_cmpxchg_at[],
-	    kvmi_test_sse_write_at[], kvmi_test_sse_add_at[];
-
 /* The plain kinds of access, for all combinations of restrictions */
 struct access {
 	const char *name;
@@ -458,10 +313,10 @@ TEST_F_TIMEOUT(pf, retry_any_instruction, KVMI_TEST_TIMEOUT)
 	data_at(env, 1, DATA)[0] = 1000;
 	data_at(env, 1, DATA)[1] = 0;
 	set_access(env, 1, 0);
-	kvmi_env_access(env, 0, kvmi_test_sse_add, kvmi_gva(1, DATA), 23,
+	kvmi_env_access(env, 0, kvmi_insn_sse_add, kvmi_gva(1, DATA), 23,
 			lift_and_retry, &l, &result);
 	TEST_ASSERT_EQ(l.recs.nr, 3);
-	check_event(&l.recs.ev[2], R, 1, DATA, (uint64_t)kvmi_test_sse_add_at);
+	check_event(&l.recs.ev[2], R, 1, DATA, (uint64_t)kvmi_insn_sse_add_at);
 	TEST_ASSERT_EQ(result, 1023);
 }
 
@@ -692,12 +547,12 @@ TEST_F_TIMEOUT(pf, string_store, KVMI_TEST_TIMEOUT)
 	env->run[0].req->arg = 5;
 	set_access(env, 2, R | X);
 	set_access(env, 3, R | X);
-	kvmi_env_access(env, 0, kvmi_test_stos, kvmi_gva(2, offset), 0xabcdef,
+	kvmi_env_access(env, 0, kvmi_insn_stos, kvmi_gva(2, offset), 0xabcdef,
 			kvmi_record, &recs, &result);
 	TEST_ASSERT_EQ(result, 0);
 	TEST_ASSERT(recs.nr == 2, "%u events", recs.nr);
-	check_event(&recs.ev[0], W, 2, offset, (uint64_t)kvmi_test_stos_at);
-	check_event(&recs.ev[1], W, 3, 0, (uint64_t)kvmi_test_stos_at);
+	check_event(&recs.ev[0], W, 2, offset, (uint64_t)kvmi_insn_stos_at);
+	check_event(&recs.ev[1], W, 3, 0, (uint64_t)kvmi_insn_stos_at);
 	for (i = 0; i < 5; i++)
 		TEST_ASSERT_EQ(*data_at(env, 2, offset + 8 * i), 0xabcdef);
 	TEST_ASSERT_EQ(*data_at(env, 2, offset - 8), 0xc3c3c3c3c3c3c3c3);
@@ -716,12 +571,12 @@ TEST_F_TIMEOUT(pf, string_copy, KVMI_TEST_TIMEOUT)
 	env->run[0].req->arg = 3;
 	set_access(env, 2, W);
 	set_access(env, 4, R);
-	kvmi_env_access(env, 0, kvmi_test_movs, kvmi_gva(2, DATA),
+	kvmi_env_access(env, 0, kvmi_insn_movs, kvmi_gva(2, DATA),
 			kvmi_gva(4, DATA), kvmi_record, &recs, &result);
 	TEST_ASSERT_EQ(result, 0);
 	TEST_ASSERT(recs.nr == 2, "%u events", recs.nr);
-	check_event(&recs.ev[0], R, 2, DATA, (uint64_t)kvmi_test_movs_at);
-	check_event(&recs.ev[1], W, 4, DATA, (uint64_t)kvmi_test_movs_at);
+	check_event(&recs.ev[0], R, 2, DATA, (uint64_t)kvmi_insn_movs_at);
+	check_event(&recs.ev[1], W, 4, DATA, (uint64_t)kvmi_insn_movs_at);
 	for (i = 0; i < 3; i++)
 		TEST_ASSERT_EQ(data_at(env, 4, DATA)[i], i + 1);
 }
@@ -733,10 +588,10 @@ TEST_F_TIMEOUT(pf, stack, KVMI_TEST_TIMEOUT)
 	uint64_t result;
 
 	set_access(env, 2, R);
-	kvmi_env_access(env, 0, kvmi_test_push, kvmi_gva(2, DATA), 0x123,
+	kvmi_env_access(env, 0, kvmi_insn_push, kvmi_gva(2, DATA), 0x123,
 			kvmi_record, &recs, &result);
 	TEST_ASSERT_EQ(recs.nr, 1);
-	check_event(&recs.ev[0], W, 2, DATA - 8, (uint64_t)kvmi_test_push_at);
+	check_event(&recs.ev[0], W, 2, DATA - 8, (uint64_t)kvmi_insn_push_at);
 	TEST_ASSERT_EQ(*data_at(env, 2, DATA - 8), 0x123);
 	TEST_ASSERT_EQ(result, kvmi_gva(2, DATA - 8));
 
@@ -744,10 +599,10 @@ TEST_F_TIMEOUT(pf, stack, KVMI_TEST_TIMEOUT)
 	memset(&recs, 0, sizeof(recs));
 	set_access(env, 2, 0);
 	set_access(env, 4, R | W);
-	kvmi_env_access(env, 0, kvmi_test_call, kvmi_gva(2, DATA),
+	kvmi_env_access(env, 0, kvmi_insn_call, kvmi_gva(2, DATA),
 			kvmi_gva(4, CODE), kvmi_record, &recs, &result);
 	TEST_ASSERT(recs.nr == 3, "%u events", recs.nr);
-	check_event(&recs.ev[0], W, 2, DATA - 8, (uint64_t)kvmi_test_call_at);
+	check_event(&recs.ev[0], W, 2, DATA - 8, (uint64_t)kvmi_insn_call_at);
 	check_event(&recs.ev[1], X, 4, CODE, kvmi_gva(4, CODE));
 	check_event(&recs.ev[2], R, 2, DATA - 8, kvmi_gva(4, CODE));
 	TEST_ASSERT_EQ(result, kvmi_gva(2, DATA));
@@ -765,7 +620,7 @@ TEST_F_TIMEOUT(pf, cmpxchg, KVMI_TEST_TIMEOUT)
 
 		*data_at(env, 2, DATA) = 5;
 		env->run[0].req->arg = equal ? 5 : 6;
-		kvmi_env_access(env, 0, kvmi_test_cmpxchg, kvmi_gva(2, DATA), 9,
+		kvmi_env_access(env, 0, kvmi_insn_cmpxchg, kvmi_gva(2, DATA), 9,
 				kvmi_record, &recs, &result);
 		count(&recs, nr);
 		/* A locked cmpxchg writes in any case. */
@@ -785,17 +640,17 @@ TEST_F_TIMEOUT(pf, wide, KVMI_TEST_TIMEOUT)
 
 	set_access(env, 2, 0);
 	data_at(env, 2, DATA)[0] = 0x77;
-	kvmi_env_access(env, 0, kvmi_test_sse_read, kvmi_gva(2, DATA), 0,
+	kvmi_env_access(env, 0, kvmi_insn_sse_read, kvmi_gva(2, DATA), 0,
 			kvmi_record, &recs, &result);
 	TEST_ASSERT_EQ(recs.nr, 1);
-	check_event(&recs.ev[0], R, 2, DATA, (uint64_t)kvmi_test_sse_read);
+	check_event(&recs.ev[0], R, 2, DATA, (uint64_t)kvmi_insn_sse_read);
 	TEST_ASSERT_EQ(result, 0x77);
 
 	recs.nr = 0;
-	kvmi_env_access(env, 0, kvmi_test_sse_write, kvmi_gva(2, DATA), 0x88,
+	kvmi_env_access(env, 0, kvmi_insn_sse_write, kvmi_gva(2, DATA), 0x88,
 			kvmi_record, &recs, &result);
 	TEST_ASSERT_EQ(recs.nr, 1);
-	check_event(&recs.ev[0], W, 2, DATA, (uint64_t)kvmi_test_sse_write_at);
+	check_event(&recs.ev[0], W, 2, DATA, (uint64_t)kvmi_insn_sse_write_at);
 	TEST_ASSERT_EQ(data_at(env, 2, DATA)[0], 0x88);
 	TEST_ASSERT_EQ(data_at(env, 2, DATA)[1], 0x88);
 }
@@ -815,21 +670,21 @@ TEST_F_TIMEOUT(pf, mmio, KVMI_TEST_TIMEOUT)
 	set_access(env, 2, 0);
 
 	r->io_data = 0x5a;
-	kvmi_env_access(env, 0, kvmi_test_movsb, KVMI_MMIO_GVA,
+	kvmi_env_access(env, 0, kvmi_insn_movsb, KVMI_MMIO_GVA,
 			kvmi_gva(2, DATA), kvmi_record, &recs, NULL);
 	TEST_ASSERT_EQ(r->nr_io, 1);
 	TEST_ASSERT(recs.nr == 1, "%u events", recs.nr);
-	check_event(&recs.ev[0], W, 2, DATA, (uint64_t)kvmi_test_movsb_at);
+	check_event(&recs.ev[0], W, 2, DATA, (uint64_t)kvmi_insn_movsb_at);
 	TEST_ASSERT_EQ(*(uint8_t *)kvmi_hva(env, 2, DATA), 0x5a);
 
 	*(uint8_t *)kvmi_hva(env, 2, DATA) = 0xa5;
 	r->nr_io = recs.nr = 0;
-	kvmi_env_access(env, 0, kvmi_test_movsb, kvmi_gva(2, DATA),
+	kvmi_env_access(env, 0, kvmi_insn_movsb, kvmi_gva(2, DATA),
 			KVMI_MMIO_GVA, kvmi_record, &recs, NULL);
 	TEST_ASSERT_EQ(r->nr_io, 1);
 	TEST_ASSERT_EQ(r->io_data, 0xa5);
 	TEST_ASSERT(recs.nr == 1, "%u events", recs.nr);
-	check_event(&recs.ev[0], R, 2, DATA, (uint64_t)kvmi_test_movsb_at);
+	check_event(&recs.ev[0], R, 2, DATA, (uint64_t)kvmi_insn_movsb_at);
 }
 
 /* The event waits longer than the vCPU's thread stays. */
@@ -843,9 +698,9 @@ TEST_F_TIMEOUT(pf, mmio_signal, KVMI_TEST_TIMEOUT)
 
 	set_access(env, 2, R | X);
 	r->io_data = 0x5a;
-	kvmi_runner_do(r, kvmi_test_movsb, KVMI_MMIO_GVA, kvmi_gva(2, DATA));
+	kvmi_runner_do(r, kvmi_insn_movsb, KVMI_MMIO_GVA, kvmi_gva(2, DATA));
 	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
-	check_event(&ev, W, 2, DATA, (uint64_t)kvmi_test_movsb_at);
+	check_event(&ev, W, 2, DATA, (uint64_t)kvmi_insn_movsb_at);
 	r->io_data = 0xbad;
 	for (i = 0; i < 2; i++) {
 		kvmi_runner_kick(r);
@@ -877,24 +732,24 @@ TEST_F_TIMEOUT(pf, port_io, KVMI_TEST_TIMEOUT)
 	r->io_data = val;
 	set_access(env, 2, R | X);
 	set_access(env, 3, R | X);
-	kvmi_env_access(env, 0, kvmi_test_ins, kvmi_gva(2, offset), 0,
+	kvmi_env_access(env, 0, kvmi_insn_ins, kvmi_gva(2, offset), 0,
 			kvmi_record, &recs, NULL);
 	TEST_ASSERT(!memcmp(kvmi_hva(env, 2, offset), &val, n), "wrong data");
 	TEST_ASSERT(r->io_bytes == n, "%u bytes read from the port",
 		    r->io_bytes);
 	TEST_ASSERT(recs.nr == 2, "%u events", recs.nr);
-	check_event(&recs.ev[0], W, 2, offset, (uint64_t)kvmi_test_ins_at);
-	check_event(&recs.ev[1], W, 3, 0, (uint64_t)kvmi_test_ins_at);
+	check_event(&recs.ev[0], W, 2, offset, (uint64_t)kvmi_insn_ins_at);
+	check_event(&recs.ev[1], W, 3, 0, (uint64_t)kvmi_insn_ins_at);
 
 	r->io_bytes = recs.nr = 0;
 	set_access(env, 2, W | X);
 	set_access(env, 3, W | X);
-	kvmi_env_access(env, 0, kvmi_test_outs, kvmi_gva(2, offset), 0,
+	kvmi_env_access(env, 0, kvmi_insn_outs, kvmi_gva(2, offset), 0,
 			kvmi_record, &recs, NULL);
 	TEST_ASSERT(r->io_bytes == n, "%u bytes written to the port",
 		    r->io_bytes);
 	TEST_ASSERT(recs.nr >= 2, "%u events", recs.nr);
-	check_event(&recs.ev[0], R, 2, offset, (uint64_t)kvmi_test_outs_at);
+	check_event(&recs.ev[0], R, 2, offset, (uint64_t)kvmi_insn_outs_at);
 }
 
 /* As above, with the answer RETRY: the instruction starts over. */
@@ -906,7 +761,7 @@ TEST_F_TIMEOUT(pf, mmio_retry, KVMI_TEST_TIMEOUT)
 
 	set_access(env, 2, 0);
 	r->io_data = 0x5a;
-	kvmi_env_access(env, 0, kvmi_test_movsb, KVMI_MMIO_GVA,
+	kvmi_env_access(env, 0, kvmi_insn_movsb, KVMI_MMIO_GVA,
 			kvmi_gva(2, DATA), lift_and_retry, &l, NULL);
 	TEST_ASSERT(l.recs.nr == 3, "%u events", l.recs.nr);
 	TEST_ASSERT_EQ(*(uint8_t *)kvmi_hva(env, 2, DATA), 0x5a);
@@ -917,7 +772,7 @@ TEST_F_TIMEOUT(pf, mmio_retry, KVMI_TEST_TIMEOUT)
 	r->nr_io = 0;
 	set_access(env, 2, 0);
 	*(uint8_t *)kvmi_hva(env, 2, DATA) = 0xa5;
-	kvmi_env_access(env, 0, kvmi_test_movsb, kvmi_gva(2, DATA),
+	kvmi_env_access(env, 0, kvmi_insn_movsb, kvmi_gva(2, DATA),
 			KVMI_MMIO_GVA, lift_and_retry, &l, NULL);
 	TEST_ASSERT(l.recs.nr == 3, "%u events", l.recs.nr);
 	/* The device has seen one write. */
@@ -960,7 +815,7 @@ TEST_F_TIMEOUT(pf, forced_emulation, KVMI_TEST_TIMEOUT)
 
 		set_access(env, 2, access);
 		*data_at(env, 2, DATA) = 7;
-		kvmi_env_access(env, 0, kvmi_test_fep_add, kvmi_gva(2, DATA), 5,
+		kvmi_env_access(env, 0, kvmi_insn_fep_add, kvmi_gva(2, DATA), 5,
 				kvmi_record, &recs, NULL);
 		count(&recs, nr);
 		TEST_ASSERT(nr[0] == !(access & R) && nr[1] == !(access & W) &&
@@ -991,7 +846,7 @@ static void move_idt(struct kvmi_env *env, unsigned int page)
 	sregs.idt.base = kvmi_gva(page, 0);
 	vcpu_sregs_set(r->vcpu, &sregs);
 
-	TEST_ASSERT_EQ(silent(env, 0, kvmi_test_ud, 0, 0), 0x600d);
+	TEST_ASSERT_EQ(silent(env, 0, kvmi_insn_ud, 0, 0), 0x600d);
 }
 
 static void check_idt_event(const struct kvmi_event *ev, unsigned int page)
@@ -1015,7 +870,7 @@ TEST_F_TIMEOUT(pf, exception_retry, KVMI_TEST_TIMEOUT)
 		struct lift l = { .page = 10, .retries = i };
 
 		set_access(env, 10, 0);
-		kvmi_env_access(env, 0, kvmi_test_ud, 0, 0, lift_and_retry, &l,
+		kvmi_env_access(env, 0, kvmi_insn_ud, 0, 0, lift_and_retry, &l,
 				&result);
 		TEST_ASSERT_EQ(result, 0x600d);
 		TEST_ASSERT(l.recs.nr == 1 + i, "%u events", l.recs.nr);
@@ -1034,7 +889,7 @@ TEST_F_TIMEOUT(pf, exception_continue, KVMI_TEST_TIMEOUT)
 	for (i = 0; i < 3; i++) {
 		struct kvmi_recs recs = { .action = CONTINUE };
 
-		kvmi_env_access(env, 0, kvmi_test_ud, 0, 0, kvmi_record, &recs,
+		kvmi_env_access(env, 0, kvmi_insn_ud, 0, 0, kvmi_record, &recs,
 				&result);
 		TEST_ASSERT_EQ(result, 0x600d);
 		TEST_ASSERT(recs.nr >= 1, "no event for the IDT's reading");
@@ -1054,7 +909,7 @@ TEST_F_TIMEOUT(pf, exception_stack, KVMI_TEST_TIMEOUT)
 		struct lift l = { .page = 11, .access = R | X, .retries = i };
 
 		set_access(env, 11, R | X);
-		kvmi_env_access(env, 0, kvmi_test_ud_stack, kvmi_gva(11, 0x400),
+		kvmi_env_access(env, 0, kvmi_insn_ud_stack, kvmi_gva(11, 0x400),
 				0, lift_and_retry, &l, &result);
 		TEST_ASSERT_EQ(result, 0x600d);
 		TEST_ASSERT(l.recs.nr == 1 + i, "%u events", l.recs.nr);
@@ -1084,7 +939,7 @@ TEST_F_TIMEOUT(pf, segment_load, KVMI_TEST_TIMEOUT)
 
 		l.recs.action = CONTINUE;
 		set_access(env, 10, W | X);
-		kvmi_env_access(env, 0, kvmi_test_ds, 0, 0,
+		kvmi_env_access(env, 0, kvmi_insn_ds, 0, 0,
 				i ? kvmi_record : lift_and_retry, &l, NULL);
 		TEST_ASSERT(l.recs.nr >= 1, "no event for the GDT's reading");
 		TEST_ASSERT_EQ(l.recs.ev[0].pf.access, R);

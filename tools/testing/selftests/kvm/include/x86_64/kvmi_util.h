@@ -13,6 +13,7 @@
 #include <linux/kvm_para.h>
 
 #include "kvm_util.h"
+#include "kvmi_insn.h"
 #include "processor.h"
 #include "ucall_common.h"
 
@@ -180,20 +181,6 @@ int __kvmi_write_physical(struct kvmi_tool *tool, uint64_t gpa, uint16_t size,
 int __kvmi_pause_vcpu(struct kvmi_tool *tool, uint16_t vcpu, bool wait);
 
 /* ---- what the guest does ---- */
-
-/* Called in the guest; starts with the instruction that makes the access. */
-typedef uint64_t (*kvmi_insn)(uint64_t gva, uint64_t val, uint64_t arg);
-
-uint64_t kvmi_insn_nop(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_insn_read(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_insn_write(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_insn_add(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_insn_xadd(uint64_t gva, uint64_t val, uint64_t arg);
-uint64_t kvmi_insn_exec(uint64_t gva, uint64_t val, uint64_t arg);
-/* hlt, with interrupts off: only a signal ends the vCPU's stay in KVM_RUN */
-uint64_t kvmi_insn_hlt(uint64_t gva, uint64_t val, uint64_t arg);
-/* reads @gva until it holds @val, with interrupts on; returns how often */
-uint64_t kvmi_insn_spin(uint64_t gva, uint64_t val, uint64_t arg);
 
 /* In a page that the guest and the test share, one for each vCPU. */
 struct kvmi_guest_req {

@@ -476,61 +476,6 @@ int __kvmi_pause_vcpu(struct kvmi_tool *tool, uint16_t vcpu, bool wait)
 
 /* ---- what the guest does ---- */
 
-/*
- * Assembly, for the tests rely on which accesses an instruction makes, and on
- * its address: the access is made by the function's first instruction.
- */
-asm(".pushsection .text\n"
-    ".macro kvmi_insn name:req\n"
-    ".globl kvmi_insn_\\name\n"
-    ".type kvmi_insn_\\name, @function\n"
-    "kvmi_insn_\\name:\n"
-    ".endm\n"
-
-    "kvmi_insn nop\n"
-    "	ret\n"
-
-    "kvmi_insn read\n"
-    "	mov (%rdi), %rax\n"
-    "	ret\n"
-
-    "kvmi_insn write\n"
-    "	mov %rsi, (%rdi)\n"
-    "	ret\n"
-
-    "kvmi_insn add\n"
-    "	add %rsi, (%rdi)\n"
-    "	ret\n"
-
-    "kvmi_insn xadd\n"
-    "	lock xadd %rsi, (%rdi)\n"
-    "	mov %rsi, %rax\n"
-    "	ret\n"
-
-    /* The code at @gva returns to the caller; the stack is not touched. */
-    "kvmi_insn exec\n"
-    "	jmp *%rdi\n"
-
-    "kvmi_insn hlt\n"
-    "	cli\n"
-    "	hlt\n"
-    "	ret\n"
-
-    /*
-     * With interrupts on (none come): in Bochs' SVM, a guest with interrupts
-     * off is not even interrupted by the host's.
-     */
-    "kvmi_insn spin\n"
-    "	xor %eax, %eax\n"
-    "	sti\n"
-    "1:	inc %rax\n"
-    "	pause\n"
-    "	cmp %rsi, (%rdi)\n"
-    "	jne 1b\n"
-    "	cli\n"
-    "	ret\n"
-    ".popsection\n");
-
 void kvmi_guest_main(volatile struct kvmi_guest_req *req)
 {
 	for (;;) {
