@@ -874,8 +874,11 @@ static int restore(struct inject *inj)
 	int err, unmap_err = 0;
 
 	/* A call that did not end must, before others can be made. */
-	if (inj->running && (err = leave_call(inj)))
-		return err;
+	if (inj->running) {
+		err = leave_call(inj);
+		if (err)
+			return err;
+	}
 	if (inj->area && !inj->on_stack)
 		unmap_err = unmap_area(inj);
 	if (inj->gone)
