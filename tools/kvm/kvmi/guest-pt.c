@@ -38,7 +38,10 @@ static unsigned int level_shift(unsigned int level)
  * @pt: the walker
  * @read: how to read guest memory
  * @data: passed to @read
- * @cr0: control registers of a vCPU, and so on
+ * @cr0: CR0 of the vCPU
+ * @cr3: its CR3
+ * @cr4: its CR4
+ * @efer: its EFER
  */
 int guest_pt_init(struct guest_pt *pt, guest_read read, void *data,
 		  uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer)

@@ -705,7 +705,12 @@ static int do_call(struct inject *inj, long *ret, long nr, const uint64_t args[6
  * @inj: stopped
  * @ret: what it returned, errors as negated errno
  * @nr: the system call
- * @a0: first argument, and so on
+ * @a0: its first argument
+ * @a1: second
+ * @a2: third
+ * @a3: fourth
+ * @a4: fifth
+ * @a5: sixth
  *
  * A call must not sleep for long: the thread is stopped all the while.
  */
