@@ -32,7 +32,7 @@ struct kvm_vcpu_introspection;
  * @access: gfn to page restrictions, see virt/kvm/introspection/access.c
  */
 struct kvmi_vm {
-	struct mutex lock;
+	struct mutex lock;		/* ioctls, one at a time */
 	struct kvm_introspection __rcu *session;
 	struct xarray access;
 };

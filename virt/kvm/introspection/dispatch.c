@@ -258,7 +258,7 @@ static void kvmi_dispatch_event_reply(struct kvm_introspection *kvmi,
  * Return: 0, or -EINTR if it has to be done again, by another thread.
  */
 int kvmi_dispatch_vcpu(struct kvm_introspection *kvmi,
-			const struct kvmi_msg_hdr *hdr, const void *payload)
+		       const struct kvmi_msg_hdr *hdr, const void *payload)
 {
 	struct kvm_vcpu *vcpu;
 	int err;

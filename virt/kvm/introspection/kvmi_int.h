@@ -75,7 +75,7 @@ struct kvm_introspection {
 	wait_queue_entry_t sock_wait;
 	poll_table sock_poll;
 	struct work_struct hangup_work;
-	struct mutex tx_lock;
+	struct mutex tx_lock;		/* one message at a time, if they can be cut */
 	unsigned long flags;
 #define KVMI_DEAD		0
 
@@ -85,7 +85,7 @@ struct kvm_introspection {
 	bool thread_kicked;
 	bool thread_done;
 	DECLARE_BITMAP(waiting, KVM_MAX_VCPUS);
-	struct mutex rx_lock;
+	struct mutex rx_lock;		/* rx_buf, rx_have, the order of messages */
 	u32 rx_have;
 	u8 *rx_buf;
 
@@ -136,7 +136,7 @@ struct kvm_vcpu_introspection {
 	struct rcuwait wait;
 	bool kicked;
 
-	spinlock_t lock;
+	spinlock_t lock;		/* jobs and ev */
 	struct list_head jobs;
 	unsigned int nr_jobs;
 	struct {
@@ -215,7 +215,7 @@ void kvmi_dispatch_vm(struct kvm_introspection *kvmi,
 int kvmi_dispatch_vcpu(struct kvm_introspection *kvmi,
 		       const struct kvmi_msg_hdr *hdr, const void *payload);
 int kvmi_dispatch_job(struct kvm_introspection *kvmi, struct kvm_vcpu *vcpu,
-		       const struct kvmi_job *job);
+		      const struct kvmi_job *job);
 
 /* vm_cmd.c */
 int kvmi_cmd_get_version(const struct kvmi_request *req);
