@@ -1350,6 +1350,41 @@ TEST_F_TIMEOUT(pf, restricted_while_running, KVMI_TEST_TIMEOUT)
 	}
 }
 
+/* With the reply, the restriction is in force on all CPUs. */
+TEST_F_TIMEOUT(pf, restricted_at_once, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	volatile uint64_t *counter = data_at(env, 2, DATA);
+	struct kvmi_runner *r = &env->run[0];
+	uint64_t before, after;
+	struct kvmi_event ev;
+	int i;
+
+	for (i = 0; i < 10; i++) {
+		*data_at(env, 3, DATA) = 0;
+		*counter = 0;
+		kvmi_runner_do(r, kvmi_insn_count, kvmi_gva(2, DATA),
+			       kvmi_gva(3, DATA));
+		while (!*counter)
+			usleep(1000);
+
+		set_access(env, 2, R | X);
+		before = *counter;
+		usleep(3000);
+		after = *counter;
+		TEST_ASSERT(before == after, "counting on: from %lu to %lu",
+			    before, after);
+
+		kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
+		check_event(&ev, W, 2, DATA, (uint64_t)kvmi_insn_count_at);
+		*data_at(env, 3, DATA) = 1;
+		set_access(env, 2, KVMI_ACCESS_ALL);
+		kvmi_reply(&env->tool, &ev, RETRY);
+		kvmi_runner_wait(r);
+		TEST_ASSERT_EQ(*counter, after + 1);
+	}
+}
+
 /* ---- two vCPUs ---- */
 
 TEST_F_TIMEOUT(pf, same_page, KVMI_TEST_TIMEOUT)

@@ -36,6 +36,9 @@ KVMI_INSN_AT(hlt);
 /* Reads @gva until it holds @val; returns how often. */
 KVMI_INSN(spin);
 
+/* Counts at @gva until what is at @val is not 0. */
+KVMI_INSN_AT(count);
+
 /* @arg times 8 bytes: @val to @gva; from @gva to @val.  Return what is left. */
 KVMI_INSN_AT(stos);
 KVMI_INSN_AT(movs);

@@ -61,6 +61,17 @@ FUNC spin
 	cli
 	ret
 
+FUNC count
+	sti
+1:
+AT count
+	incq (%rdi)
+	pause
+	cmpq $0, (%rsi)
+	je 1b
+	cli
+	ret
+
 FUNC stos
 	mov %rdx, %rcx
 	mov %rsi, %rax
