@@ -58,7 +58,7 @@ static void print_names(struct json_object *info, const char *name, const char *
 	if (!json_object_object_get_ex(info, name, &list))
 		return;
 	n = json_object_array_length(list);
-	printf("%-18s%s\n", title, n ? "" : "none");
+	printf("%-20s%s\n", title, n ? "" : "none");
 	for (i = 0; i < n; i++)
 		printf("  %s\n", json_object_get_string(json_object_array_get_idx(list, i)));
 }
@@ -76,10 +76,10 @@ static void print_registers(struct json_object *info)
 	struct json_object *r;
 
 	if (error)
-		printf("%-18s%s\n", "vCPU 0:", error);
+		printf("%-20s%s\n", "vCPU 0:", error);
 	if (!json_object_object_get_ex(info, "registers", &r))
 		return;
-	printf("%-18s%" PRId64 "-bit mode, privilege level %" PRId64 "\n", "vCPU 0:",
+	printf("%-20s%" PRId64 "-bit mode, privilege level %" PRId64 "\n", "vCPU 0:",
 	       json_get_int(r, "mode") * 8, json_get_int(r, "cpl"));
 	printf(" ");
 	print_hex(r, "rip");
@@ -104,7 +104,7 @@ static void print_kernel(struct json_object *info)
 	if (!json_object_object_get_ex(info, "kernel", &k))
 		return;
 	if (json_get_u64(k, "size", &size))
-		printf("%-18s%s..%s, %s\n", "kernel text:", json_get_string(k, "start"),
+		printf("%-20s%s..%s, %s\n", "kernel text:", json_get_string(k, "start"),
 		       json_get_string(k, "end"), format_size(size, text, sizeof(text)));
 	if (json_object_object_get_ex(k, "extents", &list))
 		for (i = 0; i < json_object_array_length(list); i++) {
@@ -114,7 +114,7 @@ static void print_kernel(struct json_object *info)
 				printf("  gva 0x%" PRIx64 " is gpa 0x%" PRIx64 "+0x%" PRIx64 "\n",
 				       gva, gpa, size);
 		}
-	printf("%-18sgva %s", "system call entry:", json_get_string(k, "entry_gva"));
+	printf("%-20sgva %s", "system call entry:", json_get_string(k, "entry_gva"));
 	if (json_get_u64(k, "entry_gpa", &gpa))
 		printf(" gpa 0x%" PRIx64, gpa);
 	printf("\n");
@@ -124,22 +124,22 @@ static void print_info(struct json_object *info)
 {
 	struct json_object *features;
 
-	printf("%-18s%" PRId64 "\n", "VM:", json_get_int(info, "vm"));
-	printf("%-18s%s\n", "name:", json_get_string(info, "name"));
-	printf("%-18s%s\n", "UUID:", json_get_string(info, "uuid"));
-	printf("%-18s%" PRId64 "\n", "VMM's process:", json_get_int(info, "pid"));
-	printf("%-18s%s\n", "highest gpa:", json_get_string(info, "max_gpa"));
-	printf("%-18s%" PRId64 ", messages up to %" PRId64 " bytes\n", "protocol version:",
+	printf("%-20s%" PRId64 "\n", "VM:", json_get_int(info, "vm"));
+	printf("%-20s%s\n", "name:", json_get_string(info, "name"));
+	printf("%-20s%s\n", "UUID:", json_get_string(info, "uuid"));
+	printf("%-20s%" PRId64 "\n", "VMM's process:", json_get_int(info, "pid"));
+	printf("%-20s%s\n", "highest gpa:", json_get_string(info, "max_gpa"));
+	printf("%-20s%" PRId64 ", messages up to %" PRId64 " bytes\n", "protocol version:",
 	       json_get_int(info, "version"), json_get_int(info, "max_msg_size"));
-	printf("%-18s", "features:");
+	printf("%-20s", "features:");
 	if (json_object_object_get_ex(info, "features", &features) &&
 	    json_get_bool(features, "singlestep"))
 		printf("singlestep\n");
 	else
 		printf("none\n");
-	printf("%-18s%" PRId64 "\n", "vCPUs:", json_get_int(info, "vcpus"));
-	printf("%-18s%" PRId64 "\n", "restricted pages:", json_get_int(info, "restricted_pages"));
-	printf("%-18s%" PRId64 " (%" PRId64 " unwatched)\n", "page-fault events:",
+	printf("%-20s%" PRId64 "\n", "vCPUs:", json_get_int(info, "vcpus"));
+	printf("%-20s%" PRId64 "\n", "restricted pages:", json_get_int(info, "restricted_pages"));
+	printf("%-20s%" PRId64 " (%" PRId64 " unwatched)\n", "page-fault events:",
 	       json_get_int(info, "page_fault_events"),
 	       json_get_int(info, "unwatched_events"));
 	print_registers(info);

@@ -15,12 +15,34 @@ struct protect_options {
 	struct json_object *range;	/* waits for its access */
 };
 
+/*
+ * "--x" and its like are not meant as options, but argp would take them for
+ * such: hide them behind a character that no operand starts with.
+ */
+#define HIDDEN	'='
+
+static void hide_access(int argc, char **argv)
+{
+	uint8_t access;
+	char *hidden;
+	int i;
+
+	for (i = 1; i < argc; i++) {
+		if (argv[i][0] != '-' || parse_access(argv[i], &access))
+			continue;
+		if (asprintf(&hidden, "%c%s", HIDDEN, argv[i]) >= 0)
+			argv[i] = hidden;
+	}
+}
+
 static void parse_operand(struct protect_options *o, const char *arg,
 			  struct argp_state *state)
 {
 	struct page_range range;
 	uint8_t access;
 
+	if (*arg == HIDDEN)
+		arg++;
 	if (o->range) {
 		if (parse_access(arg, &access))
 			option_failed(state);
@@ -94,6 +116,7 @@ int cmd_protect(int argc, char **argv)
 	struct control_client client;
 	int err;
 
+	hide_access(argc, argv);
 	parse_options(&argp, argc, argv, &o);
 	err = client_open(&client, &o.common);
 	if (!err) {

@@ -75,7 +75,7 @@ const char *control_path(const struct common_options *options)
 	const char *dir;
 
 	if (options->control)
-		return options->control;
+		return *options->control ? options->control : NULL;
 	dir = getenv("KVMI_CONTROL");
 	if (dir && *dir)
 		return dir;

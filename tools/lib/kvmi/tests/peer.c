@@ -259,26 +259,37 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-int peer_start(struct peer *peer, peer_filter filter, void *data)
+void peer_init(struct peer *peer, int fd, peer_filter filter, void *data)
 {
-	int sv[2];
 	size_t i;
 
 	memset(peer, 0, sizeof(*peer));
 	for (i = 0; i < sizeof(peer->memory); i++)
 		peer->memory[i] = i * 7 + i / 4096;
 	memset(peer->access, 7, sizeof(peer->access));
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv)) {
-		perror("socketpair");
-		exit(1);
-	}
-	peer->fd = sv[0];
+	peer->fd = fd;
 	peer->filter = filter;
 	peer->data = data;
+}
+
+void peer_run(struct peer *peer)
+{
 	if (pthread_create(&peer->thread, NULL, serve, peer)) {
 		perror("pthread_create");
 		exit(1);
 	}
+}
+
+int peer_start(struct peer *peer, peer_filter filter, void *data)
+{
+	int sv[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv)) {
+		perror("socketpair");
+		exit(1);
+	}
+	peer_init(peer, sv[0], filter, data);
+	peer_run(peer);
 	return sv[1];
 }
 

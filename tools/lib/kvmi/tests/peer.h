@@ -46,7 +46,10 @@ struct peer {
 	struct peer_msg last_answer;	/* the last answer to an event */
 };
 
-/* Make a pair of sockets and serve one end; returns the other. */
+/* Get ready to serve @fd, then serve it in a thread. */
+void peer_init(struct peer *peer, int fd, peer_filter filter, void *data);
+void peer_run(struct peer *peer);
+/* Both, for one end of a new pair of sockets; returns the other. */
 int peer_start(struct peer *peer, peer_filter filter, void *data);
 /* Close the peer's end and wait for its thread. */
 void peer_stop(struct peer *peer);

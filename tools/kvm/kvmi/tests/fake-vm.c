@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A VMM that connects to a tool, and KVM behind it, for tests of the command
+ * without either.  The guest has 256 KiB of memory with page tables in it, and
+ * a kernel text of 12 pages in two extents.
+ *
+ *	fake-vm SOCKET NAME [OPTION]...
+ *
+ *	--allow-after MS	allow commands and events only then
+ *	--deny ID		never allow this command
+ *	--old-hello		96 bytes, without max_gpa
+ *	--silent		say nothing after the hello
+ *	--late-vcpu N		vCPU N cannot be introspected at first
+ *
+ * Reads words from its standard input, a line each:
+ *
+ *	pf VCPU GVA GPA ACCESS RIP	the guest faults; prints the answer
+ *	access GPA			prints the page's access bits
+ *	enabled VCPU			prints whether it reports page faults
+ *	start-vcpu N			vCPU N can be introspected from now on
+ *	unhook				asks the tool to let go
+ *	quit
+ */
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <kvmi/libkvmi.h>
+
+#include "peer.h"
+
+#define TEXT_GVA	0xffffffff81000000ULL
+#define LSTAR		(TEXT_GVA + 0x3040)
+#define ROOT		0x1000
+
+static struct peer peer;
+static uint64_t allow_at;
+static int denied = -1;
+static int late_vcpu = -1;
+static uint32_t event_seq;
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000ULL + ts.tv_nsec / 1000000;
+}
+
+static void set_entry(uint64_t table, unsigned int index, uint64_t value)
+{
+	put64(peer.memory + table + 8 * index, value);
+}
+
+/* 8 pages at 0x10000, then 4 pages at 0x20000, then one that is not executable. */
+static void make_guest(void)
+{
+	unsigned int i;
+
+	memset(peer.memory + ROOT, 0, 0x4000);
+	set_entry(ROOT, 511, 0x2003);
+	set_entry(0x2000, 510, 0x3003);
+	set_entry(0x3000, 8, 0x4003);
+	for (i = 0; i < 8; i++)
+		set_entry(0x4000, i, (0x10000 + i * 4096) | 1);
+	for (i = 8; i < 12; i++)
+		set_entry(0x4000, i, (0x20000 + (i - 8) * 4096) | 1);
+	set_entry(0x4000, 12, 0x30001 | 1ULL << 63);
+}
+
+static void registers(const struct peer_msg *msg)
+{
+	uint8_t buf[472 + 16] = { 0 };
+
+	put32(buf, 8);
+	put64(buf + 8 + 16 * 8, TEXT_GVA + 0x123);	/* rip */
+	put64(buf + 152 + 224, 0x80000001);		/* cr0 */
+	put64(buf + 152 + 240, ROOT);			/* cr3 */
+	put64(buf + 152 + 248, 0x20);			/* cr4 */
+	put64(buf + 152 + 264, 0xd01);			/* efer */
+	put32(buf + 464, 1);
+	put32(buf + 472, 0xc0000082);
+	put64(buf + 480, LSTAR);
+	peer_reply(peer.fd, msg, 0, buf, sizeof(buf));
+}
+
+static bool filter(struct peer *p, const struct peer_msg *msg)
+{
+	bool allowed = now_ms() >= allow_at;
+	uint16_t id = get16(msg->data);
+
+	switch (msg->id) {
+	case 4:
+		/* What this peer knows; KVM_ENOENT for the rest. */
+		if (id > 29 || (id & 1 && id > 7) || id == 0 || id == 1 || id == 18)
+			peer_reply(p->fd, msg, -2, NULL, 0);
+		else if ((id > 6 && !allowed) || id == denied)
+			peer_reply(p->fd, msg, -1, NULL, 0);
+		else
+			peer_reply(p->fd, msg, 0, NULL, 0);
+		return true;
+	case 6:
+		peer_reply(p->fd, msg, id == 0 || id == 17 || id == 1 ?
+			   (allowed ? 0 : -1) : -2, NULL, 0);
+		return true;
+	case 1:
+		printf("answer vcpu %u seq %u action %u event %u\n", get16(msg->data),
+		       msg->seq, msg->data[8], msg->data[9]);
+		return true;
+	case 2:
+		return false;
+	}
+	if (!allowed || msg->id == denied) {
+		peer_reply(p->fd, msg, -1, NULL, 0);
+		return true;
+	}
+	switch (msg->id) {
+	case 5:
+		if (get16(msg->data) != late_vcpu)
+			return false;
+		peer_reply(p->fd, msg, -11, NULL, 0);
+		return true;
+	case 7:
+		registers(msg);
+		return true;
+	}
+	return false;
+}
+
+static int connect_to(const char *path)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		exit(2);
+	strcpy(addr.sun_path, path);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr))) {
+		perror(path);
+		exit(1);
+	}
+	return fd;
+}
+
+static void say_hello(int fd, const char *name, bool old)
+{
+	struct kvmi_hello hello = { .start_time = 1700000000, .max_gpa = 0x3ffff };
+	uint8_t bytes[KVMI_HELLO_SIZE], answer[24];
+	unsigned int i;
+
+	snprintf(hello.name, sizeof(hello.name), "%s", name);
+	for (i = 0; i < 16; i++)
+		hello.uuid[i] = name[i % strlen(name)];
+	kvmi_hello_pack(&hello, bytes);
+	if (old)
+		put32(bytes, 96);
+	peer_send_raw(fd, bytes, old ? 96 : 104);
+	if (recv(fd, answer, sizeof(answer), MSG_WAITALL) != sizeof(answer) ||
+	    get32(answer) != 24) {
+		fprintf(stderr, "fake-vm: the handshake failed\n");
+		exit(1);
+	}
+}
+
+static void page_fault(const char *line)
+{
+	unsigned int vcpu, access;
+	uint64_t gva, gpa, rip;
+	uint8_t buf[8 + 576];
+
+	if (sscanf(line, "pf %u %" SCNx64 " %" SCNx64 " %u %" SCNx64, &vcpu, &gva,
+		   &gpa, &access, &rip) != 5) {
+		printf("what?\n");
+		return;
+	}
+	peer_send_raw(peer.fd, buf, peer_pf_event(buf, ++event_seq, vcpu, gva, gpa,
+						  access, rip));
+}
+
+static void obey(void)
+{
+	static const uint8_t unhook[8];
+	char line[256];
+	uint64_t gpa;
+	unsigned int n;
+
+	while (fgets(line, sizeof(line), stdin)) {
+		if (!strncmp(line, "pf ", 3))
+			page_fault(line);
+		else if (sscanf(line, "access %" SCNx64, &gpa) == 1 &&
+			 gpa < sizeof(peer.memory))
+			printf("access %u\n", peer.access[gpa / 4096]);
+		else if (sscanf(line, "enabled %u", &n) == 1 && n < PEER_VCPUS)
+			printf("enabled %u\n", peer.enabled[n][17]);
+		else if (sscanf(line, "start-vcpu %d", &late_vcpu) == 1)
+			late_vcpu = -1;
+		else if (!strcmp(line, "unhook\n"))
+			peer_send(peer.fd, 0, ++event_seq, unhook, sizeof(unhook));
+		else if (!strcmp(line, "quit\n"))
+			break;
+		else
+			printf("what?\n");
+	}
+}
+
+int main(int argc, char **argv)
+{
+	bool old = false, silent = false;
+	int i, fd;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	alarm(120);
+	if (argc < 3)
+		return 2;
+	for (i = 3; i < argc; i++) {
+		if (!strcmp(argv[i], "--old-hello"))
+			old = true;
+		else if (!strcmp(argv[i], "--silent"))
+			silent = true;
+		else if (!strcmp(argv[i], "--allow-after") && argv[i + 1])
+			allow_at = now_ms() + atoi(argv[++i]);
+		else if (!strcmp(argv[i], "--deny") && argv[i + 1])
+			denied = atoi(argv[++i]);
+		else if (!strcmp(argv[i], "--late-vcpu") && argv[i + 1])
+			late_vcpu = atoi(argv[++i]);
+		else
+			return 2;
+	}
+	fd = connect_to(argv[1]);
+	say_hello(fd, argv[2], old);
+	printf("connected\n");
+	if (!silent) {
+		peer_init(&peer, fd, filter, NULL);
+		make_guest();
+		peer_run(&peer);
+	}
+	obey();
+	if (!silent)
+		peer_stop(&peer);
+	return 0;
+}
