@@ -27,6 +27,8 @@ bool __kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
 			      struct kvm_page_fault *fault);
 bool __kvmi_emulator_access(struct kvm_vcpu *vcpu, gva_t gva,
 			    unsigned int bytes, u64 pferr, u8 access);
+bool __kvmi_emulator_gpa(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa,
+			 u8 access);
 u8 kvmi_hw_denied(u8 denied);
 bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu);
 bool kvmi_pf_is_relaxing(struct kvm_vcpu *vcpu);
@@ -68,6 +70,13 @@ static inline bool kvmi_emulator_access(struct kvm_vcpu *vcpu, gva_t gva,
 	       __kvmi_emulator_access(vcpu, gva, bytes, pferr, access);
 }
 
+/* The same, where the address has been translated. */
+static inline bool kvmi_emulator_gpa(struct kvm_vcpu *vcpu, gva_t gva,
+				     gpa_t gpa, u8 access)
+{
+	return kvmi_hooked() && __kvmi_emulator_gpa(vcpu, gva, gpa, access);
+}
+
 /* Did the emulator give up the instruction? */
 static inline bool kvmi_emulation_stopped(struct kvm_vcpu *vcpu)
 {
@@ -105,6 +114,12 @@ static inline bool kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
 static inline bool kvmi_emulator_access(struct kvm_vcpu *vcpu, gva_t gva,
 					unsigned int bytes, u64 pferr,
 					u8 access)
+{
+	return false;
+}
+
+static inline bool kvmi_emulator_gpa(struct kvm_vcpu *vcpu, gva_t gva,
+				     gpa_t gpa, u8 access)
 {
 	return false;
 }

@@ -140,37 +140,58 @@ bool __kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
  * An instruction that is given up is started again from the beginning, but
  * what it has read from a device must not be read twice.
  */
-static void kvmi_give_up_insn(struct kvm_vcpu *vcpu)
+static void kvmi_give_up_insn(struct kvm_vcpu *vcpu, u8 access)
 {
 	struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
 	struct read_cache *io = &ctxt->io_read;
 	bool read_mmio = vcpu->mmio_nr_fragments && !vcpu->mmio_is_write;
+	unsigned long taken = ctxt->dst.bytes *
+			      (ctxt->dst.type == OP_MEM_STR ? ctxt->dst.count : 1);
 
 	ctxt->given_up = io->end || (ctxt->mem_read.end && read_mmio);
 
 	/* INS takes its data out of the cache before it writes them. */
-	if (io->end)
-		io->pos -= ctxt->dst.bytes *
-			   (ctxt->dst.type == OP_MEM_STR ? ctxt->dst.count : 1);
+	if (access == KVMI_PAGE_ACCESS_W && taken <= io->pos)
+		io->pos -= taken;
+
+	/* The registers are as they were before the instruction. */
+	vcpu->arch.emulate_regs_need_sync_to_vcpu = false;
 }
 
-/* Start an instruction again with the data it has read from a device. */
+/*
+ * Start an instruction again with the data it has read from a device, unless
+ * it is not the same any more: the guest can change it meanwhile.
+ */
 static int kvmi_restart_insn(struct kvm_vcpu *vcpu)
 {
 	struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
+	const enum x86emul_mode mode = ctxt->mode;
+	const size_t len = ctxt->fetch.ptr - ctxt->fetch.data;
 	unsigned long mem_end = ctxt->mem_read.end;
 	unsigned long io_pos = ctxt->io_read.pos;
 	unsigned long io_end = ctxt->io_read.end;
+	u8 bytes[sizeof(ctxt->fetch.data)];
+
+	memcpy(bytes, ctxt->fetch.data, sizeof(bytes));
 
 	/* This leaves the data alone, and forgets how much there is. */
 	if (x86_decode_emulated_instruction(vcpu, 0, NULL, 0) != EMULATION_OK)
 		return kvm_emulate_instruction(vcpu, 0);
 
-	ctxt->mem_read.end = mem_end;
-	ctxt->io_read.pos = io_pos;
-	ctxt->io_read.end = io_end;
+	if (ctxt->mode == mode && ctxt->fetch.ptr - ctxt->fetch.data == len &&
+	    !memcmp(bytes, ctxt->fetch.data, len)) {
+		ctxt->mem_read.end = mem_end;
+		ctxt->io_read.pos = io_pos;
+		ctxt->io_read.end = io_end;
+	}
 
 	return kvm_emulate_instruction(vcpu, EMULTYPE_NO_DECODE);
+}
+
+static bool kvmi_is_emulator_restricted(struct kvm_vcpu *vcpu)
+{
+	return vcpu->arch.emulate_ctxt->is_insn &&
+	       kvmi_is_vcpu_restricted(vcpu) && kvmi_pf_is_wanted(vcpu);
 }
 
 static bool kvmi_emulator_access_gpa(struct kvm_vcpu *vcpu, gva_t gva,
@@ -183,7 +204,7 @@ static bool kvmi_emulator_access_gpa(struct kvm_vcpu *vcpu, gva_t gva,
 	    kvmi_pf_is_allowed(vcpu, gfn, access))
 		return false;
 
-	kvmi_give_up_insn(vcpu);
+	kvmi_give_up_insn(vcpu, access);
 	kvmi_pf_raise(vcpu, gva, gpa, access);
 	return true;
 }
@@ -202,8 +223,7 @@ static bool kvmi_emulator_access_gpa(struct kvm_vcpu *vcpu, gva_t gva,
 bool __kvmi_emulator_access(struct kvm_vcpu *vcpu, gva_t gva,
 			    unsigned int bytes, u64 pferr, u8 access)
 {
-	if (!vcpu->arch.emulate_ctxt->is_insn ||
-	    !kvmi_is_vcpu_restricted(vcpu) || !kvmi_pf_is_wanted(vcpu))
+	if (!kvmi_is_emulator_restricted(vcpu))
 		return false;
 
 	while (bytes) {
@@ -222,6 +242,21 @@ bool __kvmi_emulator_access(struct kvm_vcpu *vcpu, gva_t gva,
 	}
 
 	return false;
+}
+
+/**
+ * __kvmi_emulator_gpa - the same, once the emulator knows where it goes
+ * @vcpu: the vCPU
+ * @gva: the linear address that the emulator is going to access
+ * @gpa: the guest-physical address it was translated to
+ * @access: how, in KVMI_PAGE_ACCESS_* terms
+ *
+ * The guest may have changed its page tables since the first look.
+ */
+bool __kvmi_emulator_gpa(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access)
+{
+	return kvmi_is_emulator_restricted(vcpu) &&
+	       kvmi_emulator_access_gpa(vcpu, gva, gpa, access);
 }
 
 void kvmi_arch_get_insn(struct kvm_vcpu *vcpu, struct kvmi_arch_insn *insn)

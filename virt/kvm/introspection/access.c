@@ -221,7 +221,7 @@ static void kvmi_access_record(struct kvm *kvm, gfn_t gfn, u8 denied)
 
 	/* There is room in the array: an entry, or the reserved place of one. */
 	if (new != old)
-		xa_store(&kvm->kvmi.access, gfn, xa_mk_value(new), GFP_NOWAIT);
+		xa_store(&kvm->kvmi.access, gfn, xa_mk_value(new), GFP_ATOMIC);
 }
 
 static void kvmi_access_forget_if_free(struct kvm *kvm, gfn_t gfn)
@@ -315,7 +315,7 @@ static bool kvmi_access_count_relaxed(struct kvm *kvm, gfn_t gfn, long one)
 	if (!entry || (one < 0 && entry < KVMI_RELAXED_ONE))
 		return false;
 
-	xa_store(&kvm->kvmi.access, gfn, xa_mk_value(entry + one), GFP_NOWAIT);
+	xa_store(&kvm->kvmi.access, gfn, xa_mk_value(entry + one), GFP_ATOMIC);
 	kvmi_access_forget_if_free(kvm, gfn);
 
 	return true;

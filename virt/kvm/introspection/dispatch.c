@@ -114,6 +114,26 @@ bool kvmi_is_event_allowed(struct kvm_introspection *kvmi, u16 id)
 	return id < KVMI_NUM_EVENTS && test_bit(id, kvmi->event_allowed);
 }
 
+/**
+ * kvmi_enable_event - carry out the tool's wish to get an event, or not to
+ * @kvmi: the session
+ * @enabled: bitmap of the events that are enabled, of the VM or of a vCPU
+ * @id: a known event, allowed a moment ago
+ * @enable: the wish
+ */
+void kvmi_enable_event(struct kvm_introspection *kvmi, unsigned long *enabled,
+		       u16 id, bool enable)
+{
+	assign_bit(id, enabled, enable);
+	/*
+	 * Order the setting before the check: the VMM disallows the event
+	 * first and then disables it, see kvmi_allow_events().
+	 */
+	smp_mb__after_atomic();
+	if (!kvmi_is_event_allowed(kvmi, id))
+		clear_bit(id, enabled);
+}
+
 static int kvmi_send_reply(struct kvm_introspection *kvmi,
 			   const struct kvmi_msg_hdr *req, int err,
 			   const void *data, size_t size)
@@ -211,7 +231,6 @@ static int kvmi_get_target(struct kvm_introspection *kvmi,
 			   struct kvm_vcpu **target)
 {
 	struct kvmi_vcpu_hdr vhdr = { };
-	struct kvm_vcpu *vcpu;
 
 	memcpy(&vhdr, payload, min_t(size_t, hdr->size, sizeof(vhdr)));
 
@@ -221,11 +240,7 @@ static int kvmi_get_target(struct kvm_introspection *kvmi,
 	if (vhdr.vcpu >= atomic_read(&kvmi->kvm->online_vcpus))
 		return -KVM_EINVAL;
 
-	vcpu = kvm_get_vcpu(kvmi->kvm, vhdr.vcpu);
-	if (!kvmi_arch_vcpu_can_be_introspected(vcpu))
-		return -KVM_EAGAIN;
-
-	*target = vcpu;
+	*target = kvm_get_vcpu(kvmi->kvm, vhdr.vcpu);
 	return 0;
 }
 
@@ -275,6 +290,8 @@ int kvmi_dispatch_vcpu(struct kvm_introspection *kvmi,
 	else
 		err = kvmi_get_target(kvmi, hdr, payload, &vcpu);
 
+	if (!err && !kvmi_vcpu_can_be_introspected(vcpu))
+		err = -KVM_EAGAIN;
 	if (!err)
 		err = kvmi_vcpu_add_job(vcpu, hdr, payload);
 

@@ -94,6 +94,7 @@ static void kvmi_free_vcpus(struct kvm *kvm)
 static void kvmi_free_session(struct kvm_introspection *kvmi)
 {
 	kvmi_sock_close(kvmi);
+	kfree(kvmi->rx_buf);
 	cleanup_srcu_struct(&kvmi->srcu);
 	kfree(kvmi);
 }
@@ -255,8 +256,7 @@ static int kvmi_ioctl_preunhook(struct kvm *kvm)
 		r = kvmi_vm_event_unhook(kvmi);
 	mutex_unlock(&kvm->kvmi.lock);
 
-	/* Lost connections are no news to the VMM, only that it need not wait. */
-	return r == -EPIPE || r == -ECONNRESET ? -ENOENT : r;
+	return r;
 }
 
 static bool kvmi_is_always_allowed(u16 id)

@@ -126,9 +126,10 @@ struct kvmi_pf {
 		u8 access;
 	} allowed[16];
 
-	/* Pages whose restrictions this vCPU has suspended. */
-	u8 nr_relaxed;
-	gfn_t relaxed[8];
+	/* Pages to relax whenever the guest is entered; which of them are. */
+	u8 nr_relax;
+	u32 relaxed;
+	gfn_t relax[32];
 };
 
 struct kvm_vcpu_introspection {
@@ -194,6 +195,8 @@ bool kvmi_sock_is_hung_up(struct kvm_introspection *kvmi);
 int kvmi_sock_recv(struct kvm_introspection *kvmi, void *buf, size_t size);
 int kvmi_sock_send(struct kvm_introspection *kvmi, struct kvec *vec,
 		   size_t n, size_t size);
+bool kvmi_sock_try_send(struct kvm_introspection *kvmi, struct kvec *vec,
+			size_t n, size_t size);
 void kvmi_kill(struct kvm_introspection *kvmi, const char *why);
 
 /* recv.c */
@@ -210,6 +213,8 @@ bool kvmi_is_known_command(u16 id);
 bool kvmi_is_known_event(u16 id);
 bool kvmi_is_command_allowed(struct kvm_introspection *kvmi, u16 id);
 bool kvmi_is_event_allowed(struct kvm_introspection *kvmi, u16 id);
+void kvmi_enable_event(struct kvm_introspection *kvmi, unsigned long *enabled,
+		       u16 id, bool enable);
 void kvmi_dispatch_vm(struct kvm_introspection *kvmi,
 		      const struct kvmi_msg_hdr *hdr, const void *payload);
 int kvmi_dispatch_vcpu(struct kvm_introspection *kvmi,
@@ -240,6 +245,7 @@ void kvmi_access_enforce(struct kvm *kvm, gfn_t gfn);
 struct kvm_vcpu_introspection *kvmi_vcpu_alloc(struct kvm_introspection *kvmi);
 void kvmi_vcpu_free(struct kvm_vcpu_introspection *vcpui);
 void kvmi_vcpu_kick(struct kvm_vcpu *vcpu);
+bool kvmi_vcpu_can_be_introspected(struct kvm_vcpu *vcpu);
 int kvmi_vcpu_add_job(struct kvm_vcpu *vcpu, const struct kvmi_msg_hdr *hdr,
 		      const void *payload);
 const char *kvmi_vcpu_take_reply(struct kvm_vcpu *vcpu,
@@ -256,6 +262,8 @@ int kvmi_cmd_vcpu_control_events(const struct kvmi_request *req);
 /* pf.c */
 int kvmi_pf_resolve(struct kvm_vcpu *vcpu,
 		    struct kvm_vcpu_introspection *vcpui);
+void kvmi_pf_relax(struct kvm_vcpu *vcpu,
+		   struct kvm_vcpu_introspection *vcpui);
 void kvmi_pf_enforce(struct kvm_vcpu *vcpu,
 		     struct kvm_vcpu_introspection *vcpui);
 

@@ -16,8 +16,8 @@
  *
  * When the hardware was delivering an interrupt or exception to the guest,
  * there is no instruction to emulate: the page is relaxed, until the vCPU has
- * delivered it.  It enters the guest for just that, but other vCPUs can use
- * the page meanwhile.
+ * delivered it.  It enters the guest for just that and the page is relaxed for
+ * no longer, but other vCPUs can use it meanwhile, and do so unseen.
  *
  * vcpui->pf belongs to the vCPU's thread, no lock needed.
  */
@@ -133,48 +133,69 @@ static void kvmi_pf_allow(struct kvmi_pf *pf)
 }
 
 /**
- * kvmi_pf_is_relaxing - is a page relaxed on behalf of this vCPU?
+ * kvmi_pf_is_relaxing - are there pages to relax on behalf of this vCPU?
  * @vcpu: the vCPU, on its thread, in a kvm->srcu section
  */
 bool kvmi_pf_is_relaxing(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
 
-	return vcpui && vcpui->pf.nr_relaxed;
+	return vcpui && vcpui->pf.nr_relax;
 }
 
-static int kvmi_pf_relax(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
+static int kvmi_pf_add_relax(struct kvmi_pf *pf)
 {
-	gfn_t gfn = gpa_to_gfn(pf->gpa);
+	/* More than the stack, IDT, GDT, TSS and all of their page tables. */
+	if (WARN_ON_ONCE(pf->nr_relax == ARRAY_SIZE(pf->relax)))
+		pf->nr_relax = 0;
 
-	/*
-	 * The stack, IDT, GDT and TSS, and two pages each.  If it takes more,
-	 * start again with the first: it is reported once more.
-	 */
-	if (pf->nr_relaxed == ARRAY_SIZE(pf->relaxed))
-		kvmi_access_enforce(vcpu->kvm, pf->relaxed[--pf->nr_relaxed]);
-
-	if (kvmi_access_relax(vcpu->kvm, gfn))
-		pf->relaxed[pf->nr_relaxed++] = gfn;
+	pf->relax[pf->nr_relax++] = gpa_to_gfn(pf->gpa);
 
 	return 1;
 }
 
 /**
- * kvmi_pf_enforce - end the relaxation of pages that is not needed any more
+ * kvmi_pf_relax - relax pages, right before the guest is entered
  * @vcpu: the vCPU, on its thread, in a kvm->srcu section
  * @vcpui: its introspection
+ */
+void kvmi_pf_relax(struct kvm_vcpu *vcpu,
+		   struct kvm_vcpu_introspection *vcpui)
+{
+	struct kvmi_pf *pf = &vcpui->pf;
+	u8 i;
+
+	for (i = 0; i < pf->nr_relax; i++)
+		if (!(pf->relaxed & BIT(i)) &&
+		    kvmi_access_relax(vcpu->kvm, pf->relax[i]))
+			pf->relaxed |= BIT(i);
+}
+
+/**
+ * kvmi_pf_enforce - end the relaxation of pages
+ * @vcpu: the vCPU, on its thread, in a kvm->srcu section
+ * @vcpui: its introspection
+ *
+ * The pages stay on the list until what they were relaxed for is delivered.
  */
 void kvmi_pf_enforce(struct kvm_vcpu *vcpu,
 		     struct kvm_vcpu_introspection *vcpui)
 {
+	bool delivering = kvmi_arch_vcpu_is_delivering(vcpu);
 	struct kvmi_pf *pf = &vcpui->pf;
+	u8 i;
 
-	if (kvmi_arch_vcpu_is_delivering(vcpu))
+	/* Without a request it goes straight back to the guest. */
+	if (delivering && !kvm_test_request(KVM_REQ_INTROSPECTION, vcpu))
 		return;
 
-	while (pf->nr_relaxed)
-		kvmi_access_enforce(vcpu->kvm, pf->relaxed[--pf->nr_relaxed]);
+	for (i = 0; i < pf->nr_relax; i++)
+		if (pf->relaxed & BIT(i))
+			kvmi_access_enforce(vcpu->kvm, pf->relax[i]);
+	pf->relaxed = 0;
+
+	if (!delivering)
+		pf->nr_relax = 0;
 }
 
 /* Does what made the access worth an event still hold? */
@@ -216,7 +237,7 @@ static int kvmi_pf_continue(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 	 * and the access tried again.
 	 */
 	if (kvmi_arch_vcpu_is_delivering(vcpu))
-		return pf->delivering ? kvmi_pf_relax(vcpu, pf) : 1;
+		return pf->delivering ? kvmi_pf_add_relax(pf) : 1;
 
 	if (pf->access)
 		kvmi_pf_allow(pf);
@@ -253,16 +274,13 @@ int kvmi_pf_resolve(struct kvm_vcpu *vcpu,
 	/* Whatever the instruction does next may be pending again. */
 	pf->pending = false;
 
+	/* The last word of a tool that has gone since counts, too. */
+	if (action == KVMI_EVENT_ACTION_CRASH)
+		return kvmi_vcpu_crash(vcpu);
+
 	/* Without a tool there are no restrictions. */
-	if (kvmi_is_dead(vcpui->kvmi))
+	if (kvmi_is_dead(vcpui->kvmi) || action == KVMI_EVENT_ACTION_RETRY)
 		return 1;
 
-	switch (action) {
-	case KVMI_EVENT_ACTION_CONTINUE:
-		return kvmi_pf_continue(vcpu, pf);
-	case KVMI_EVENT_ACTION_CRASH:
-		return kvmi_vcpu_crash(vcpu);
-	default:
-		return 1;
-	}
+	return kvmi_pf_continue(vcpu, pf);
 }

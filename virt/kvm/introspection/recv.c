@@ -126,9 +126,11 @@ static bool kvmi_rx_handle(struct kvm_introspection *kvmi,
 	return true;
 }
 
+/* A vCPU stops reading when it has its reply, or something else to do. */
 static bool kvmi_recv_is_satisfied(struct kvm_vcpu *self)
 {
-	return self && kvmi_vcpu_has_reply(self->kvmi);
+	return self && (kvmi_vcpu_has_reply(self->kvmi) ||
+			signal_pending(current));
 }
 
 /**
@@ -151,6 +153,7 @@ void kvmi_recv(struct kvm_introspection *kvmi, struct kvm_vcpu *self)
 
 		while (mine && !kvmi_is_dead(kvmi) &&
 		       !kvmi_recv_is_satisfied(self)) {
+			cond_resched();
 			hdr = kvmi_rx_front(kvmi);
 			if (hdr)
 				mine = kvmi_rx_handle(kvmi, hdr, self);
@@ -208,13 +211,26 @@ static bool kvmi_recv_must_work(struct kvm_introspection *kvmi)
 	return xchg(&kvmi->thread_kicked, false) || kthread_should_stop();
 }
 
+/*
+ * Nobody is going to read what is still in the socket's queue.  It may hold
+ * file descriptors, this VM's among them, which would never be freed then.
+ */
+static void kvmi_recv_drain(struct kvm_introspection *kvmi)
+{
+	mutex_lock(&kvmi->rx_lock);
+	while (kvmi_sock_recv(kvmi, kvmi->rx_buf, KVMI_RX_BUF_SIZE) > 0)
+		cond_resched();
+	kvmi->rx_have = 0;
+	mutex_unlock(&kvmi->rx_lock);
+}
+
 static int kvmi_recv_thread(void *data)
 {
 	struct kvm_introspection *kvmi = data;
 	struct mem_cgroup *memcg, *old;
 
 	/* To be interrupted in a page fault, see kvmi_hangup_work(). */
-	allow_signal(SIGKILL);
+	allow_kernel_signal(SIGKILL);
 
 	/* The VMM pays for what its tool has the kernel allocate. */
 	memcg = get_mem_cgroup_from_mm(kvmi->kvm->mm);
@@ -225,6 +241,7 @@ static int kvmi_recv_thread(void *data)
 			kvmi_recv(kvmi, NULL);
 		} else if (!kvmi->thread_done) {
 			kvmi_access_lift_all(kvmi->kvm);
+			kvmi_recv_drain(kvmi);
 			kvmi->thread_done = true;
 		}
 
@@ -281,5 +298,4 @@ void kvmi_recv_stop(struct kvm_introspection *kvmi)
 		if (!kvmi->thread_done)
 			kvmi_access_lift_all(kvmi->kvm);
 	}
-	kfree(kvmi->rx_buf);
 }

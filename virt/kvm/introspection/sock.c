@@ -30,8 +30,7 @@ static __poll_t kvmi_sock_poll(struct kvm_introspection *kvmi)
  */
 bool kvmi_sock_readable(struct kvm_introspection *kvmi)
 {
-	return kvmi_sock_poll(kvmi) &
-	       (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR);
+	return kvmi_sock_poll(kvmi) & (EPOLLIN | EPOLLRDHUP | EPOLLHUP);
 }
 
 /**
@@ -40,7 +39,13 @@ bool kvmi_sock_readable(struct kvm_introspection *kvmi)
  */
 bool kvmi_sock_is_hung_up(struct kvm_introspection *kvmi)
 {
-	return kvmi_sock_poll(kvmi) & (EPOLLHUP | EPOLLERR);
+	__poll_t closed = EPOLLHUP;
+
+	/* The others cannot tell that from a tool which only stopped sending. */
+	if (kvmi->sock->sk->sk_family != AF_UNIX)
+		closed |= EPOLLRDHUP;
+
+	return kvmi_sock_poll(kvmi) & closed;
 }
 
 /*
@@ -181,6 +186,33 @@ static bool kvmi_sock_sends_whole(struct kvm_introspection *kvmi)
 	return sk->sk_family == AF_UNIX &&
 	       (READ_ONCE(sk->sk_sndbuf) >> 1) - 64 >=
 	       KVMI_MAX_MSG_SIZE + sizeof(struct kvmi_msg_hdr);
+}
+
+/**
+ * kvmi_sock_try_send - send one message, if that takes no waiting
+ * @kvmi: the session
+ * @vec: its parts
+ * @n: how many parts
+ * @size: how many bytes in all
+ *
+ * Return: whether it was sent.
+ */
+bool kvmi_sock_try_send(struct kvm_introspection *kvmi, struct kvec *vec,
+			size_t n, size_t size)
+{
+	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT };
+	int r;
+
+	if (kvmi_is_dead(kvmi) || !mutex_trylock(&kvmi->tx_lock))
+		return false;
+
+	r = kernel_sendmsg(kvmi->sock, &msg, vec, n, size);
+	if (r > 0 && r < size)
+		kvmi_kill(kvmi, NULL);
+
+	mutex_unlock(&kvmi->tx_lock);
+
+	return r == size;
 }
 
 static int kvmi_sock_send_all(struct kvm_introspection *kvmi,

@@ -69,6 +69,19 @@ void kvmi_vcpu_kick(struct kvm_vcpu *vcpu)
 }
 
 /**
+ * kvmi_vcpu_can_be_introspected - does the vCPU's thread serve commands?
+ * @vcpu: the vCPU; its session exists
+ *
+ * One that has not been started by the guest does not, unless it was reset
+ * while its event waits.
+ */
+bool kvmi_vcpu_can_be_introspected(struct kvm_vcpu *vcpu)
+{
+	return kvmi_arch_vcpu_can_be_introspected(vcpu) ||
+	       READ_ONCE(vcpu->kvmi->ev.state) != KVMI_EV_NONE;
+}
+
+/**
  * kvmi_vcpu_add_job - queue a command for a vCPU
  * @vcpu: the vCPU
  * @hdr: the command's header
@@ -133,6 +146,10 @@ static int kvmi_run_jobs(struct kvm_vcpu *vcpu,
 		vcpui->nr_jobs--;
 		spin_unlock(&vcpui->lock);
 		kfree(job);
+
+		if (signal_pending(current))
+			return -EINTR;
+		cond_resched();
 	}
 
 	return 0;
@@ -242,6 +259,35 @@ static bool kvmi_must_wake(struct kvm_vcpu_introspection *vcpui)
 	return xchg(&vcpui->kicked, false) || signal_pending(current);
 }
 
+static void kvmi_start_reading(struct kvm_vcpu *vcpu,
+			       struct kvm_introspection *kvmi)
+{
+	set_bit(vcpu->vcpu_idx, kvmi->waiting);
+	/* Order the setting before the look at the socket. */
+	smp_mb__after_atomic();
+}
+
+/* Replies may block for as long as the tool does not read: let others read. */
+static int kvmi_run_jobs_while_waiting(struct kvm_vcpu *vcpu,
+				       struct kvm_vcpu_introspection *vcpui)
+{
+	int r;
+
+	if (!kvmi_first_job(vcpui))
+		return 0;
+
+	kvmi_recv_leave(vcpui->kvmi, vcpu);
+	kvm_vcpu_srcu_read_lock(vcpu);
+	r = kvmi_run_jobs(vcpu, vcpui);
+	kvm_vcpu_srcu_read_unlock(vcpu);
+	kvmi_start_reading(vcpu, vcpui->kvmi);
+
+	/* What came meanwhile is looked at before anybody sleeps. */
+	WRITE_ONCE(vcpui->kicked, true);
+
+	return r;
+}
+
 /*
  * Outside of any kvm->srcu section.  Returns 0 when there is a reply or never
  * will be, else -EINTR.
@@ -253,9 +299,7 @@ static int kvmi_wait_for_reply(struct kvm_vcpu *vcpu,
 	bool replied;
 	int r;
 
-	set_bit(vcpu->vcpu_idx, kvmi->waiting);
-	/* Order the setting before the look at the socket. */
-	smp_mb__after_atomic();
+	kvmi_start_reading(vcpu, kvmi);
 
 	for (;;) {
 		if (kvmi_recv_has_more(kvmi))
@@ -263,9 +307,7 @@ static int kvmi_wait_for_reply(struct kvm_vcpu *vcpu,
 
 		/* Commands sent before the reply take effect before it. */
 		replied = kvmi_vcpu_has_reply(vcpui);
-		kvm_vcpu_srcu_read_lock(vcpu);
-		r = kvmi_run_jobs(vcpu, vcpui);
-		kvm_vcpu_srcu_read_unlock(vcpu);
+		r = kvmi_run_jobs_while_waiting(vcpu, vcpui);
 
 		if (r || replied || kvmi_is_dead(kvmi))
 			break;
@@ -442,12 +484,17 @@ int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu)
 
 	while (r > 0 && kvm_check_request(KVM_REQ_INTROSPECTION, vcpu)) {
 		r = kvmi_serve_vcpu(vcpu, vcpui);
-		if (r == -EINTR) {
+		/* What is left undone is taken up again at the next KVM_RUN. */
+		if (r <= 0)
 			kvm_make_request(KVM_REQ_INTROSPECTION, vcpu);
+		if (r == -EINTR) {
 			vcpu->run->exit_reason = KVM_EXIT_INTR;
 			++vcpu->stat.signal_exits;
 		}
 	}
+
+	if (r > 0)
+		kvmi_pf_relax(vcpu, vcpui);
 
 	srcu_read_unlock(&kvmi->srcu, idx);
 

@@ -8,20 +8,6 @@
 #include <uapi/linux/kvm_para.h>
 #include "kvmi_int.h"
 
-static void kvmi_enable_event(struct kvm_introspection *kvmi,
-			      struct kvm_vcpu_introspection *vcpui,
-			      u16 id, bool enable)
-{
-	assign_bit(id, vcpui->events, enable);
-	/*
-	 * Order the setting before the check: the VMM disallows the event
-	 * first and then disables it, see kvmi_allow_events().
-	 */
-	smp_mb__after_atomic();
-	if (!kvmi_is_event_allowed(kvmi, id))
-		clear_bit(id, vcpui->events);
-}
-
 int kvmi_cmd_vcpu_control_events(const struct kvmi_request *req)
 {
 	struct kvm_vcpu_introspection *vcpui = req->vcpu->kvmi;
@@ -36,7 +22,8 @@ int kvmi_cmd_vcpu_control_events(const struct kvmi_request *req)
 	else if (!kvmi_is_event_allowed(req->kvmi, cmd->event_id))
 		err = -KVM_EPERM;
 	else
-		kvmi_enable_event(req->kvmi, vcpui, cmd->event_id, cmd->enable);
+		kvmi_enable_event(req->kvmi, vcpui->events, cmd->event_id,
+				  cmd->enable);
 
 	return kvmi_reply(req, err, NULL, 0);
 }

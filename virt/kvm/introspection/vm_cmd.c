@@ -77,7 +77,8 @@ int kvmi_cmd_vm_control_events(const struct kvmi_request *req)
 	else if (!kvmi_is_event_allowed(kvmi, cmd->event_id))
 		err = -KVM_EPERM;
 	else
-		assign_bit(cmd->event_id, kvmi->vm_events, cmd->enable);
+		kvmi_enable_event(kvmi, kvmi->vm_events, cmd->event_id,
+				  cmd->enable);
 
 	return kvmi_reply(req, err, NULL, 0);
 }
@@ -99,7 +100,7 @@ static int kvmi_pause_vcpu(struct kvm_introspection *kvmi, u16 index, bool wait)
 		return -KVM_EINVAL;
 
 	vcpu = kvm_get_vcpu(kvm, index);
-	if (!kvmi_arch_vcpu_can_be_introspected(vcpu))
+	if (!kvmi_vcpu_can_be_introspected(vcpu))
 		return -KVM_EAGAIN;
 
 	if (!kvmi_add_pause_request(vcpu->kvmi))
@@ -136,8 +137,9 @@ int kvmi_cmd_vm_pause_vcpu(const struct kvmi_request *req)
  * kvmi_vm_event_unhook - ask the tool to take its hooks out and to leave
  * @kvmi: the session
  *
- * Return: 0, -ENOENT if the tool does not want that event, or another
- * negative errno if it could not be sent.
+ * Does not wait for a tool that does not read.
+ *
+ * Return: 0, or -ENOENT if the tool does not want that event or cannot get it.
  */
 int kvmi_vm_event_unhook(struct kvm_introspection *kvmi)
 {
@@ -155,6 +157,6 @@ int kvmi_vm_event_unhook(struct kvm_introspection *kvmi)
 	if (!test_bit(KVMI_VM_EVENT_UNHOOK, kvmi->vm_events))
 		return -ENOENT;
 
-	return kvmi_sock_send(kvmi, vec, ARRAY_SIZE(vec),
-			      sizeof(hdr) + sizeof(ev));
+	return kvmi_sock_try_send(kvmi, vec, ARRAY_SIZE(vec),
+				  sizeof(hdr) + sizeof(ev)) ? 0 : -ENOENT;
 }
