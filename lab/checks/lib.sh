@@ -55,7 +55,8 @@ series()
 # the kernel's own files that a patch changes, one a line
 files_of_patch()
 {
-	sed -n 's|^+++ b/\([^[:space:]]*\).*|\1|p' "$1"
+	# whatever the first part is called that patch -p1 takes off
+	sed -n 's|^+++ [^/[:space:]]*/\([^[:space:]]*\).*|\1|p' "$1"
 }
 
 files_of_patches()
