@@ -301,6 +301,11 @@ TEST_F_TIMEOUT(hugepage, tool_gone, KVMI_TEST_TIMEOUT)
 		restrict_page(env, 4, 9, 0);
 		restrict_page(env, 6, 9, R);
 		expect_2m(env, NR_HUGE - 2, "restricted");
+		/* Have small pages where the large ones were. */
+		TEST_ASSERT_EQ(touch(env, 4, 8, 1), 0);
+		TEST_ASSERT_EQ(touch(env, 6, 8, 1), 0);
+		TEST_ASSERT_EQ(touch(env, 6, 9, 1), 1);
+		expect_2m(env, NR_HUGE - 2, "restricted and touched");
 		if (i)
 			vm_kvmi_unhook(env->vm);
 		kvmi_tool_close(&env->tool);
