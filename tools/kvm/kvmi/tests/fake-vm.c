@@ -190,7 +190,7 @@ static void obey(void)
 	uint64_t gpa;
 	unsigned int n;
 
-	while (fgets(line, sizeof(line), stdin)) {
+	while (fgets(line, sizeof(line), stdin) && strcmp(line, "quit\n")) {
 		if (!strncmp(line, "pf ", 3))
 			page_fault(line);
 		else if (sscanf(line, "access %" SCNx64, &gpa) == 1 &&
@@ -202,8 +202,6 @@ static void obey(void)
 			late_vcpu = -1;
 		else if (!strcmp(line, "unhook\n"))
 			peer_send(peer.fd, 0, ++event_seq, unhook, sizeof(unhook));
-		else if (!strcmp(line, "quit\n"))
-			break;
 		else
 			printf("what?\n");
 	}
