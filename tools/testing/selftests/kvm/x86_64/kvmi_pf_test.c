@@ -1253,6 +1253,23 @@ TEST_F_TIMEOUT(pf, moved_on, KVMI_TEST_TIMEOUT)
 	kvmi_runner_wait(r);
 	TEST_ASSERT_EQ(*data_at(env, 2, DATA), 1);
 
+	/* Now to an instruction that KVM cannot, and need not, emulate */
+	data_at(env, 3, DATA)[0] = 1000;
+	kvmi_runner_do(r, kvmi_insn_write, kvmi_gva(2, DATA), 99);
+	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
+	kvmi_runner_kick(r);
+	kvmi_runner_wait_exit(r);
+	vcpu_regs_get(r->vcpu, &regs);
+	regs.rip = (uint64_t)kvmi_insn_sse_add;
+	regs.rdi = kvmi_gva(3, DATA);
+	regs.rsi = 23;
+	vcpu_regs_set(r->vcpu, &regs);
+	kvmi_reply(&env->tool, &ev, CONTINUE);
+	kvmi_alive(&env->tool);
+	kvmi_runner_go(r);
+	TEST_ASSERT_EQ(kvmi_runner_wait(r), 1023);
+	TEST_ASSERT_EQ(*data_at(env, 2, DATA), 1);
+
 	/* The answer was for that access, and no other. */
 	kvmi_runner_do(r, kvmi_insn_write, kvmi_gva(2, DATA), 100);
 	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
