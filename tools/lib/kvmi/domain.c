@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,6 +21,23 @@
 #define NSEC_PER_SEC	1000000000ULL
 
 /* --- the end of a connection ----------------------------------------------- */
+
+/*
+ * What is queued does not make the socket readable, so a second descriptor does
+ * it for those who poll: readable while there is something to be taken without
+ * the socket.
+ */
+static void update_poll_fd(struct kvmi_dom *dom)
+{
+	bool set = dom->nr_events || dom->broken;
+	eventfd_t value;
+
+	if (dom->poll_fd < 0 || set == dom->queue_set)
+		return;
+	if (set ? eventfd_write(dom->queue_fd, 1) : eventfd_read(dom->queue_fd, &value))
+		return;
+	dom->queue_set = set;
+}
 
 /* Note why the connection ends, end it, and let everybody know. */
 __attribute__((format(printf, 3, 4)))
@@ -32,6 +51,7 @@ static int dom_break(struct kvmi_dom *dom, int err, const char *fmt, ...)
 		vsnprintf(dom->why, sizeof(dom->why), fmt, ap);
 		va_end(ap);
 		shutdown(dom->fd, SHUT_RDWR);
+		update_poll_fd(dom);
 	}
 	pthread_cond_broadcast(&dom->wake);
 	return dom->broken;
@@ -63,6 +83,7 @@ static int take_event(struct kvmi_dom *dom, const struct kvmi_msg_hdr *hdr,
 	memcpy(raw->payload, payload, hdr->size);
 	STAILQ_INSERT_TAIL(&dom->events, raw, entry);
 	dom->nr_events++;
+	update_poll_fd(dom);
 	return 0;
 }
 
@@ -91,7 +112,7 @@ static int take_reply(struct kvmi_dom *dom, const struct kvmi_msg_hdr *hdr,
 				 "reply to %s: size %u has no room for an error code",
 				 kvmi_message_name(hdr->id), hdr->size);
 
-	LIST_FOREACH(cmd, &dom->commands, entry)
+	TAILQ_FOREACH(cmd, &dom->commands, entry)
 		if (cmd->seq == hdr->seq && cmd->id == hdr->id)
 			break;
 	if (!cmd) {
@@ -114,7 +135,7 @@ static int take_reply(struct kvmi_dom *dom, const struct kvmi_msg_hdr *hdr,
 		cmd->reply_size = size;
 	}
 	cmd->done = true;
-	LIST_REMOVE(cmd, entry);
+	TAILQ_REMOVE(&dom->commands, cmd, entry);
 	return 0;
 }
 
@@ -299,65 +320,63 @@ static __u32 next_seq(struct kvmi_dom *dom)
 
 again:
 	dom->seq++;
-	LIST_FOREACH(cmd, &dom->commands, entry)
-		if (cmd->seq == dom->seq)
-			goto again;
+	/* Numbers come back only after 2^32, and few are in use: the oldest first. */
+	cmd = TAILQ_FIRST(&dom->commands);
+	if (cmd && dom->seq - cmd->seq > UINT32_MAX / 2) {
+		TAILQ_FOREACH(cmd, &dom->commands, entry)
+			if (cmd->seq == dom->seq)
+				goto again;
+	}
 	for (i = 0; i < dom->nr_late; i++)
 		if (dom->late[i].seq == dom->seq)
 			goto again;
 	return dom->seq;
 }
 
-/* Called with the lock held and @cmd on the list. */
-static int wait_reply(struct kvmi_dom *dom, struct kvmi_command *cmd,
-		      __u64 deadline)
+/* Wait for the replies; called with the lock held and @cmds on the list. */
+static int wait_replies(struct kvmi_dom *dom, struct kvmi_command *cmds,
+			unsigned int n, __u64 deadline)
 {
+	unsigned int i = 0;
 	int err = 0;
 
-	while (!cmd->done) {
+	for (;;) {
+		while (i < n && cmds[i].done)
+			i++;
+		if (i == n)
+			return 0;
 		if (!err)
 			err = dom->broken;
 		if (err)
 			break;
 		err = dom_wait(dom, false, deadline);
 	}
-	if (cmd->done)
-		return 0;
-	LIST_REMOVE(cmd, entry);
+	for (; i < n; i++) {
+		if (cmds[i].done)
+			continue;
+		TAILQ_REMOVE(&dom->commands, &cmds[i], entry);
+		dom->late[dom->nr_late].id = cmds[i].id;
+		dom->late[dom->nr_late].seq = cmds[i].seq;
+		dom->nr_late++;
+	}
 	if (dom->broken)
 		return dom_broken(dom);
-
-	dom->late[dom->nr_late].id = cmd->id;
-	dom->late[dom->nr_late].seq = cmd->seq;
-	dom->nr_late++;
 	return kvmi_fail(err, "no reply in %d ms", dom->timeout_ms);
 }
 
 /*
- * Send a command made of @req and @data and wait for its reply, of which
- * @reply_min bytes are needed and @reply_max wanted; what does not come is
- * zeroed.
+ * Send @n commands, the messages of which stand in @msgs one behind the other,
+ * and wait for all replies.  An error is one of the connection: what KVM has
+ * answered to each stands in @cmds.
  */
-int kvmi_command2(struct kvmi_dom *dom, __u16 id, const void *req,
-		  size_t req_size, const void *data, size_t data_size,
-		  void *reply, size_t reply_min, size_t reply_max)
+int kvmi_run_commands(struct kvmi_dom *dom, struct kvmi_command *cmds,
+		      unsigned int n, __u8 *msgs, size_t size)
 {
-	__u8 msg[sizeof(struct kvmi_msg_hdr) + KVMI_MAX_PAYLOAD];
-	struct kvmi_command cmd = {
-		.id = id,
-		.reply = reply,
-		.reply_size = reply_max,
-	};
-	struct kvmi_msg_hdr hdr = { .id = id };
+	struct kvmi_msg_hdr hdr;
 	__u64 deadline;
+	__u8 *p = msgs;
+	unsigned int i;
 	int err;
-
-	if (req_size + data_size > KVMI_MAX_PAYLOAD)
-		return kvmi_fail(-EMSGSIZE, "%s: %zu bytes are more than %d",
-				 kvmi_message_name(id), req_size + data_size,
-				 KVMI_MAX_PAYLOAD);
-	if (reply_max)
-		memset(reply, 0, reply_max);
 
 	pthread_mutex_lock(&dom->lock);
 	deadline = kvmi_deadline(dom->timeout_ms);
@@ -366,41 +385,95 @@ int kvmi_command2(struct kvmi_dom *dom, __u16 id, const void *req,
 		goto unlock;
 	}
 	/* Every command under way may become one that is given up on. */
-	if (dom->nr_late + dom->nr_commands >= KVMI_MAX_LATE_REPLIES) {
-		err = kvmi_fail(-EBUSY, "%d commands wait for a reply already",
-				KVMI_MAX_LATE_REPLIES);
+	if (dom->nr_late + dom->nr_commands + n > KVMI_MAX_LATE_REPLIES) {
+		err = kvmi_fail(-EBUSY, "%u commands wait for a reply already",
+				dom->nr_late + dom->nr_commands);
 		goto unlock;
 	}
-	cmd.seq = next_seq(dom);
+	for (i = 0; i < n; i++) {
+		cmds[i].seq = next_seq(dom);
+		memcpy(&hdr, p, sizeof(hdr));
+		hdr.seq = cmds[i].seq;
+		memcpy(p, &hdr, sizeof(hdr));
+		p += sizeof(hdr) + hdr.size;
+		TAILQ_INSERT_TAIL(&dom->commands, &cmds[i], entry);
+	}
+	dom->nr_commands += n;
+	err = dom_send(dom, msgs, size, deadline);
+	if (!err)
+		err = wait_replies(dom, cmds, n, deadline);
+	else
+		for (i = 0; i < n; i++)
+			if (!cmds[i].done)
+				TAILQ_REMOVE(&dom->commands, &cmds[i], entry);
+	dom->nr_commands -= n;
+unlock:
+	pthread_mutex_unlock(&dom->lock);
+	return err;
+}
+
+/* What KVM answered, as one of our errors. */
+int kvmi_check_reply(const struct kvmi_command *cmd, size_t reply_min)
+{
+	if (cmd->err)
+		return kvmi_fail(cmd->err, "%s: %s", kvmi_message_name(cmd->id),
+				 kvmi_reason_of_kvm(cmd->err));
+	if (cmd->reply_size < reply_min)
+		return kvmi_fail(-EPROTO,
+				 "%s: the reply has %zu bytes of data, at least %zu are needed",
+				 kvmi_message_name(cmd->id), cmd->reply_size,
+				 reply_min);
+	return 0;
+}
+
+/* Send a command made of @req and @data and wait for its reply. */
+int kvmi_command_any(struct kvmi_dom *dom, __u16 id, const void *req,
+		     size_t req_size, const void *data, size_t data_size,
+		     void *reply, size_t room, size_t *size)
+{
+	__u8 msg[sizeof(struct kvmi_msg_hdr) + KVMI_MAX_PAYLOAD];
+	struct kvmi_command cmd = {
+		.id = id,
+		.reply = reply,
+		.reply_size = room,
+	};
+	struct kvmi_msg_hdr hdr = { .id = id };
+	int err;
+
+	if (req_size > KVMI_MAX_PAYLOAD || data_size > KVMI_MAX_PAYLOAD - req_size)
+		return kvmi_fail(-EMSGSIZE, "%s: %zu bytes are more than %d",
+				 kvmi_message_name(id), req_size + data_size,
+				 KVMI_MAX_PAYLOAD);
+	if (room)
+		memset(reply, 0, room);
 	hdr.size = req_size + data_size;
-	hdr.seq = cmd.seq;
 	memcpy(msg, &hdr, sizeof(hdr));
 	if (req_size)
 		memcpy(msg + sizeof(hdr), req, req_size);
 	if (data_size)
 		memcpy(msg + sizeof(hdr) + req_size, data, data_size);
 
-	dom->nr_commands++;
-	LIST_INSERT_HEAD(&dom->commands, &cmd, entry);
-	err = dom_send(dom, msg, sizeof(hdr) + hdr.size, deadline);
-	if (!err)
-		err = wait_reply(dom, &cmd, deadline);
-	else if (!cmd.done)
-		LIST_REMOVE(&cmd, entry);
-	dom->nr_commands--;
-unlock:
-	pthread_mutex_unlock(&dom->lock);
-
+	err = kvmi_run_commands(dom, &cmd, 1, msg, sizeof(hdr) + hdr.size);
 	if (err)
 		return kvmi_fail_prefix(err, "%s: ", kvmi_message_name(id));
-	if (cmd.err)
-		return kvmi_fail(cmd.err, "%s: %s", kvmi_message_name(id),
-				 kvmi_reason_of_kvm(cmd.err));
-	if (cmd.reply_size < reply_min)
-		return kvmi_fail(-EPROTO,
-				 "%s: the reply has %zu bytes of data, at least %zu are needed",
-				 kvmi_message_name(id), cmd.reply_size, reply_min);
-	return 0;
+	*size = cmd.reply_size;
+	return kvmi_check_reply(&cmd, 0);
+}
+
+/*
+ * The same for a reply of which @reply_min bytes are needed and @reply_max
+ * wanted; what does not come is zeroed.
+ */
+int kvmi_command2(struct kvmi_dom *dom, __u16 id, const void *req,
+		  size_t req_size, const void *data, size_t data_size,
+		  void *reply, size_t reply_min, size_t reply_max)
+{
+	struct kvmi_command got = { .id = id };
+	int err;
+
+	err = kvmi_command_any(dom, id, req, req_size, data, data_size, reply,
+			       reply_max, &got.reply_size);
+	return err ? err : kvmi_check_reply(&got, reply_min);
 }
 
 int kvmi_command(struct kvmi_dom *dom, __u16 id, const void *req,
@@ -409,6 +482,33 @@ int kvmi_command(struct kvmi_dom *dom, __u16 id, const void *req,
 {
 	return kvmi_command2(dom, id, req, req_size, NULL, 0, reply, reply_min,
 			     reply_max);
+}
+
+/**
+ * kvmi_dom_command - send any command, also one that this library does not know
+ * @dom: the domain
+ * @id: the message id; KVMI_VCPU_EVENT and KVMI_VM_EVENT are no commands
+ * @req: what follows the header; for a vCPU's starts with struct kvmi_vcpu_hdr
+ * @req_size: its size
+ * @reply: where to put what follows the error code of the reply
+ * @room: how much fits there; the rest is zeroed, and more is dropped
+ * @size: how much has come, at most @room
+ *
+ * Return: 0 or a negated errno.
+ */
+int kvmi_dom_command(struct kvmi_dom *dom, __u16 id, const void *req,
+		     size_t req_size, void *reply, size_t room, size_t *size)
+{
+	size_t got;
+	int err;
+
+	if (id == KVMI_VM_EVENT || id == KVMI_VCPU_EVENT)
+		return kvmi_fail(-EINVAL, "%s: is not a command",
+				 kvmi_message_name(id));
+	err = kvmi_command_any(dom, id, req, req_size, NULL, 0, reply, room, &got);
+	if (!err && size)
+		*size = got;
+	return err;
 }
 
 /* --- events ----------------------------------------------------------------- */
@@ -426,6 +526,7 @@ int kvmi_wait_event(struct kvmi_dom *dom, __u64 deadline,
 		if (*raw) {
 			STAILQ_REMOVE_HEAD(&dom->events, entry);
 			dom->nr_events--;
+			update_poll_fd(dom);
 			ret = 1;
 			break;
 		}
@@ -490,10 +591,12 @@ int kvmi_dom_open(int fd, const struct kvmi_hello *hello, struct kvmi_dom **dom)
 		return kvmi_fail(err, "new domain: %s", strerror(-err));
 	}
 	d->fd = fd;
+	d->poll_fd = -1;
+	d->queue_fd = -1;
 	if (hello)
 		d->hello = *hello;
 	d->timeout_ms = KVMI_DEFAULT_TIMEOUT;
-	LIST_INIT(&d->commands);
+	TAILQ_INIT(&d->commands);
 	STAILQ_INIT(&d->events);
 	*dom = d;
 	return 0;
@@ -532,6 +635,10 @@ void kvmi_dom_close(struct kvmi_dom *dom)
 		free(raw);
 	}
 	close(dom->fd);
+	if (dom->poll_fd >= 0)
+		close(dom->poll_fd);
+	if (dom->queue_fd >= 0)
+		close(dom->queue_fd);
 	pthread_mutex_destroy(&dom->lock);
 	pthread_cond_destroy(&dom->wake);
 	free(dom);
@@ -562,14 +669,61 @@ const struct kvmi_hello *kvmi_dom_hello(const struct kvmi_dom *dom)
 }
 
 /**
- * kvmi_dom_fd - the socket, to poll() together with others
+ * kvmi_dom_fd - the socket itself
  * @dom: the domain
  *
- * Events may have been received already, while a command waited for its
- * reply: before sleeping call kvmi_event_next() with a timeout of 0 until it
- * returns 0.
+ * To ask it for its peer's credentials, for example.  It is not what to wait
+ * on: kvmi_dom_poll_fd() is.
  */
 int kvmi_dom_fd(const struct kvmi_dom *dom)
 {
 	return dom->fd;
+}
+
+static int open_poll_fd(struct kvmi_dom *dom)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	int poll_fd, queue_fd;
+
+	poll_fd = epoll_create1(EPOLL_CLOEXEC);
+	queue_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (poll_fd < 0 || queue_fd < 0 ||
+	    epoll_ctl(poll_fd, EPOLL_CTL_ADD, dom->fd, &ev) ||
+	    epoll_ctl(poll_fd, EPOLL_CTL_ADD, queue_fd, &ev)) {
+		int err = kvmi_fail(-errno, "a descriptor to poll: %s",
+				    strerror(errno));
+
+		if (poll_fd >= 0)
+			close(poll_fd);
+		if (queue_fd >= 0)
+			close(queue_fd);
+		return err;
+	}
+	dom->queue_fd = queue_fd;
+	dom->poll_fd = poll_fd;
+	update_poll_fd(dom);
+	return 0;
+}
+
+/**
+ * kvmi_dom_poll_fd - a descriptor to wait on together with others
+ * @dom: the domain
+ *
+ * It is readable when kvmi_event_next() with a timeout of 0 has something to
+ * do: take an event, also one that came while a command waited for its reply,
+ * or tell of the end of the connection.  That can turn out to be nothing, when
+ * another thread was faster.  It is the library's to close, and serves select(),
+ * poll() and epoll alike; nothing else is to be done with it.
+ *
+ * Return: a descriptor, or a negated errno.
+ */
+int kvmi_dom_poll_fd(struct kvmi_dom *dom)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&dom->lock);
+	if (dom->poll_fd < 0)
+		err = open_poll_fd(dom);
+	pthread_mutex_unlock(&dom->lock);
+	return err ? err : dom->poll_fd;
 }

@@ -80,18 +80,17 @@ int kvmi_event_check(const struct kvmi_msg_hdr *hdr, const __u8 *payload,
 }
 
 /* Only for what kvmi_event_check() has let pass. */
-static void parse_event(const struct kvmi_raw_event *raw,
+static void parse_event(const struct kvmi_msg_hdr *hdr, const __u8 *p,
 			struct kvmi_event *event)
 {
 	struct kvmi_vcpu_event common;
 	struct kvmi_event_hdr eh;
-	const __u8 *p = raw->payload;
 
 	memset(event, 0, sizeof(*event));
 	memcpy(&eh, p, sizeof(eh));
 	event->id = eh.event;
-	event->seq = raw->hdr.seq;
-	if (raw->hdr.id == KVMI_VM_EVENT)
+	event->seq = hdr->seq;
+	if (hdr->id == KVMI_VM_EVENT)
 		return;
 
 	p += sizeof(eh);
@@ -122,9 +121,75 @@ int kvmi_event_next(struct kvmi_dom *dom, struct kvmi_event *event,
 	ret = kvmi_wait_event(dom, kvmi_deadline(timeout_ms), &raw);
 	if (ret <= 0)
 		return ret;
-	parse_event(raw, event);
+	parse_event(&raw->hdr, raw->payload, event);
 	free(raw);
 	return 1;
+}
+
+/**
+ * kvmi_event_next_raw - wait for the next event, and take it as it came
+ * @dom: the domain
+ * @buf: where to put the message, its header included
+ * @room: how much fits there; KVMI_EVENT_MAX_SIZE does for all
+ * @size: its size
+ * @timeout_ms: as for kvmi_event_next()
+ *
+ * For those who hand events on, or know more of them than this library does.
+ *
+ * Return: as kvmi_event_next(); -EMSGSIZE if @room was too little, and then the
+ * event is lost for this caller, but its vCPU still waits.
+ */
+int kvmi_event_next_raw(struct kvmi_dom *dom, void *buf, size_t room,
+			size_t *size, int timeout_ms)
+{
+	struct kvmi_raw_event *raw;
+	size_t all;
+	int ret;
+
+	ret = kvmi_wait_event(dom, kvmi_deadline(timeout_ms), &raw);
+	if (ret <= 0)
+		return ret;
+	all = sizeof(raw->hdr) + raw->hdr.size;
+	if (all > room) {
+		ret = kvmi_fail(-EMSGSIZE, "an event of %zu bytes, where %zu fit",
+				all, room);
+	} else {
+		memcpy(buf, &raw->hdr, sizeof(raw->hdr));
+		memcpy((__u8 *)buf + sizeof(raw->hdr), raw->payload, raw->hdr.size);
+		*size = all;
+	}
+	free(raw);
+	return ret;
+}
+
+/**
+ * kvmi_event_parse - give a type to a message that holds an event
+ * @buf: the message, its header included
+ * @size: its size
+ * @event: the event
+ *
+ * Return: 0, or -EPROTO if it is no event; kvmi_error() says why.
+ */
+int kvmi_event_parse(const void *buf, size_t size, struct kvmi_event *event)
+{
+	struct kvmi_msg_hdr hdr;
+	const __u8 *p = buf;
+	char why[128];
+
+	if (size < sizeof(hdr))
+		return kvmi_fail(-EPROTO, "%zu bytes have no room for a header", size);
+	memcpy(&hdr, p, sizeof(hdr));
+	if (hdr.size != size - sizeof(hdr))
+		return kvmi_fail(-EPROTO, "%s: size %u where %zu bytes follow",
+				 kvmi_message_name(hdr.id), hdr.size,
+				 size - sizeof(hdr));
+	if (hdr.id != KVMI_VM_EVENT && hdr.id != KVMI_VCPU_EVENT)
+		return kvmi_fail(-EPROTO, "%s: is not an event",
+				 kvmi_message_name(hdr.id));
+	if (kvmi_event_check(&hdr, p + sizeof(hdr), why, sizeof(why)))
+		return kvmi_fail(-EPROTO, "%s", why);
+	parse_event(&hdr, p + sizeof(hdr), event);
+	return 0;
 }
 
 /**
@@ -184,4 +249,27 @@ int kvmi_event_reply_data(struct kvmi_dom *dom, const struct kvmi_event *event,
 	if (err)
 		kvmi_fail_prefix(err, "answer to %s: ", kvmi_event_name(event->id));
 	return err;
+}
+
+/**
+ * kvmi_event_reply_value - let a write to a register happen
+ * @dom: the domain
+ * @event: a KVMI_VCPU_EVENT_CR or KVMI_VCPU_EVENT_MSR
+ * @value: what the register gets: the event's new_value as the guest wants it,
+ *	its old_value to have the write go nowhere, or something else
+ *
+ * Return: 0 or a negated errno.
+ */
+int kvmi_event_reply_value(struct kvmi_dom *dom, const struct kvmi_event *event,
+			   __u64 value)
+{
+	struct kvmi_vcpu_event_cr_reply reply = { .new_val = value };
+
+	_Static_assert(sizeof(struct kvmi_vcpu_event_msr_reply) == sizeof(reply),
+		       "both are one value");
+	if (event->id != KVMI_VCPU_EVENT_CR && event->id != KVMI_VCPU_EVENT_MSR)
+		return kvmi_fail(-EINVAL, "answer to %s: it takes no value",
+				 kvmi_event_name(event->id));
+	return kvmi_event_reply_data(dom, event, KVMI_EVENT_ACTION_CONTINUE,
+				     &reply, sizeof(reply));
 }

@@ -24,8 +24,11 @@
  */
 #define KVMI_MAX_QUEUED_EVENTS	(4096 + 1)
 
-/* Commands given up on whose reply may still come. */
-#define KVMI_MAX_LATE_REPLIES	64
+/* Commands under way, or given up on whose reply may still come. */
+#define KVMI_MAX_LATE_REPLIES	1024
+
+/* How many commands of a batch are under way at once. */
+#define KVMI_BATCH_WINDOW	256
 
 /* One event as it came, to be handed to kvmi_event_next(). */
 struct kvmi_raw_event {
@@ -34,9 +37,12 @@ struct kvmi_raw_event {
 	__u8 payload[];
 };
 
-/* One command whose reply somebody waits for; lives on that thread's stack. */
+/*
+ * One command whose reply somebody waits for; lives on that thread's stack, or
+ * in its batch.
+ */
 struct kvmi_command {
-	LIST_ENTRY(kvmi_command) entry;
+	TAILQ_ENTRY(kvmi_command) entry;
 	__u16 id;
 	__u32 seq;
 	void *reply;
@@ -66,13 +72,18 @@ struct kvmi_dom {
 	bool sending;
 
 	__u32 seq;
-	LIST_HEAD(, kvmi_command) commands;
+	TAILQ_HEAD(, kvmi_command) commands;	/* the oldest first */
 	unsigned int nr_commands;
 	struct kvmi_late_reply late[KVMI_MAX_LATE_REPLIES];
 	unsigned int nr_late;
 
 	STAILQ_HEAD(, kvmi_raw_event) events;
 	unsigned int nr_events;
+
+	/* What kvmi_dom_poll_fd() gives out: the socket and @queue_fd together. */
+	int poll_fd;
+	int queue_fd;			/* an eventfd: events are queued, or the end is */
+	bool queue_set;
 
 	int broken;			/* negated errno once the connection ended */
 	char why[200];			/* what kvmi_error() says from then on */
@@ -89,6 +100,19 @@ int kvmi_fail_prefix(int err, const char *fmt, ...)
 int kvmi_errno_of_kvm(__s32 err);
 const char *kvmi_reason_of_kvm(int err);
 
+/* auth.c */
+#define KVMI_NONCE_SIZE		32
+#define KVMI_MAC_SIZE		32
+
+int kvmi_auth_check(const struct kvmi_auth *auth);
+void kvmi_auth_cookie(const struct kvmi_auth *auth, __u8 hash[KVMI_COOKIE_HASH_SIZE]);
+void kvmi_auth_mac(const struct kvmi_auth *auth, const char *label,
+		   const void *hello, size_t hello_size,
+		   const void *answer, size_t answer_size,
+		   __u8 mac[KVMI_MAC_SIZE]);
+bool kvmi_auth_equal(const __u8 *a, const __u8 *b, size_t size);
+int kvmi_auth_nonce(__u8 nonce[KVMI_NONCE_SIZE]);
+
 /* time.c */
 __u64 kvmi_deadline(int timeout_ms);
 int kvmi_time_left(__u64 deadline);
@@ -100,6 +124,12 @@ int kvmi_command(struct kvmi_dom *dom, __u16 id, const void *req,
 int kvmi_command2(struct kvmi_dom *dom, __u16 id, const void *req,
 		  size_t req_size, const void *data, size_t data_size,
 		  void *reply, size_t reply_min, size_t reply_max);
+int kvmi_command_any(struct kvmi_dom *dom, __u16 id, const void *req,
+		     size_t req_size, const void *data, size_t data_size,
+		     void *reply, size_t room, size_t *size);
+int kvmi_run_commands(struct kvmi_dom *dom, struct kvmi_command *cmds,
+		      unsigned int n, __u8 *msgs, size_t size);
+int kvmi_check_reply(const struct kvmi_command *cmd, size_t reply_min);
 int kvmi_send(struct kvmi_dom *dom, const void *msg, size_t size,
 	      __u64 deadline);
 int kvmi_wait_event(struct kvmi_dom *dom, __u64 deadline,

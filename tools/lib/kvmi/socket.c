@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The unix socket on which a tool waits for the VMMs. */
+/* The socket on which a tool waits for the VMMs: a unix socket, or vsock. */
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -12,6 +13,9 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Wants struct sockaddr to be known. */
+#include <linux/vm_sockets.h>
 
 #include "internal.h"
 
@@ -192,6 +196,49 @@ int kvmi_listener_open(const char *path, struct kvmi_listener **listener)
 fail:
 	kvmi_listener_close(l);
 	return err;
+}
+
+/**
+ * kvmi_listener_open_vsock - listen for VMMs that run on another machine
+ * @cid: as which context to listen: VMADDR_CID_ANY for all that this machine is
+ * @port: the port, or VMADDR_PORT_ANY
+ * @listener: the new listener
+ *
+ * A VMM on the host connects so to a tool in a guest.  Anybody on that host can
+ * connect: use a key.
+ *
+ * Return: 0 or a negated errno, -EADDRINUSE if somebody listens there already,
+ * -EAFNOSUPPORT if there is no vsock.
+ */
+int kvmi_listener_open_vsock(unsigned int cid, unsigned int port,
+			     struct kvmi_listener **listener)
+{
+	struct sockaddr_vm addr = {
+		.svm_family = AF_VSOCK,
+		.svm_cid = cid,
+		.svm_port = port,
+	};
+	struct kvmi_listener *l;
+	int err = 0;
+
+	l = calloc(1, sizeof(*l));
+	if (!l)
+		return kvmi_fail(-ENOMEM, "vsock port %u: out of memory", port);
+	l->dir_fd = -1;
+	snprintf(l->path, sizeof(l->path), "vsock port %u", port);
+	l->fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (l->fd < 0)
+		err = kvmi_fail(-errno, "%s: socket: %s", l->path, strerror(errno));
+	else if (bind(l->fd, (struct sockaddr *)&addr, sizeof(addr)))
+		err = kvmi_fail(-errno, "%s: bind: %s", l->path, strerror(errno));
+	else if (listen(l->fd, LISTEN_BACKLOG))
+		err = kvmi_fail(-errno, "%s: listen: %s", l->path, strerror(errno));
+	if (err) {
+		kvmi_listener_close(l);
+		return err;
+	}
+	*listener = l;
+	return 0;
 }
 
 /**

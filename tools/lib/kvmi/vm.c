@@ -107,6 +107,22 @@ int kvmi_vm_control_events(struct kvmi_dom *dom, __u16 event_id, bool enable)
 	return err;
 }
 
+/**
+ * kvmi_vm_control_cleanup - what happens to interceptions at the end
+ * @dom: the domain
+ * @enable: they are given back when the connection ends (the default); or they
+ *	stay, for a tool that connects again
+ *
+ * Return: 0 or a negated errno.
+ */
+int kvmi_vm_control_cleanup(struct kvmi_dom *dom, bool enable)
+{
+	struct kvmi_vm_control_cleanup req = { .enable = enable };
+
+	return kvmi_command(dom, KVMI_VM_CONTROL_CLEANUP, &req, sizeof(req),
+			    NULL, 0, 0);
+}
+
 static int check_range(__u16 id, __u64 gpa, size_t size)
 {
 	if (size && gpa + (size - 1) < gpa)

@@ -61,7 +61,7 @@ cp "$tmp/prog.c" "$tmp/prog.cc"
 flags=(-Wall -Wextra -Werror "${hdr[@]}" "-I$src/include")
 try "shared: link" "${cc[@]}" "${flags[@]}" -o "$tmp/shared" "$tmp/prog.c" -L"$out" -lkvmi
 try "shared: run" env LD_LIBRARY_PATH="$out" "$tmp/shared"
-try "static: link" "${cc[@]}" "${flags[@]}" -static -o "$tmp/static" "$tmp/prog.c" "$out/libkvmi.a"
+try "static: link" "${cc[@]}" "${flags[@]}" -static -o "$tmp/static" "$tmp/prog.c" "$out/libkvmi.a" -lnettle
 try "static: run" "$tmp/static"
 try "the header alone, C99" "${cc[@]}" "${flags[@]}" -std=c99 -fsyntax-only "$tmp/prog.c"
 if command -v c++ >/dev/null; then
