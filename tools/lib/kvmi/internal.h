@@ -72,7 +72,7 @@ struct kvmi_dom {
 	bool sending;
 
 	__u32 seq;
-	TAILQ_HEAD(, kvmi_command) commands;	/* the oldest first */
+	TAILQ_HEAD(kvmi_commands, kvmi_command) commands;	/* the oldest first */
 	unsigned int nr_commands;
 	struct kvmi_late_reply late[KVMI_MAX_LATE_REPLIES];
 	unsigned int nr_late;
