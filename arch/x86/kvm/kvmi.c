@@ -7,8 +7,12 @@
  */
 
 #include <linux/kvmi_arch.h>
+#include <asm/fpu/api.h>
+#include <asm/fpu/xcr.h>
 #include <uapi/linux/kvm_para.h>
+#include "cpuid.h"
 #include "kvm_cache_regs.h"
+#include "mmu.h"
 #include "x86.h"
 
 /**
@@ -42,6 +46,7 @@ bool kvmi_arch_vcpu_can_be_introspected(struct kvm_vcpu *vcpu)
 
 void kvmi_arch_get_features(struct kvmi_features *features)
 {
+	features->max_gfn = 1;
 }
 
 static unsigned int kvmi_get_mode(const struct kvm_sregs *sregs)
@@ -118,6 +123,8 @@ int kvmi_arch_cmd_vcpu_get_registers(const struct kvmi_request *req)
 	    cmd->nmsrs * sizeof(cmd->msrs_idx[0]) > req->size ||
 	    size + sizeof(struct kvmi_error_code) > KVMI_MAX_MSG_SIZE)
 		return kvmi_reply(req, -KVM_EINVAL, NULL, 0);
+	if (is_guest_mode(req->vcpu))
+		return kvmi_reply(req, -KVM_EAGAIN, NULL, 0);
 
 	rpl = kzalloc(size, GFP_KERNEL_ACCOUNT);
 	if (!rpl)
@@ -129,4 +136,171 @@ int kvmi_arch_cmd_vcpu_get_registers(const struct kvmi_request *req)
 	kfree(rpl);
 
 	return err;
+}
+
+/**
+ * kvmi_arch_vcpu_is_nested - does the vCPU run a guest of the guest's?
+ * @vcpu: the vCPU
+ *
+ * Then most of its state is not that of the VM being introspected.
+ */
+bool kvmi_arch_vcpu_is_nested(struct kvm_vcpu *vcpu)
+{
+	return is_guest_mode(vcpu);
+}
+
+/**
+ * kvmi_arch_set_regs - set the registers that KVM_SET_REGS sets
+ * @vcpu: the vCPU
+ * @regs: their values
+ *
+ * An exception that waits to be delivered is not the tool's to drop.
+ */
+void kvmi_arch_set_regs(struct kvm_vcpu *vcpu, struct kvm_regs *regs)
+{
+	bool pending = vcpu->arch.exception.pending;
+	bool vmexit_pending = vcpu->arch.exception_vmexit.pending;
+
+	kvm_set_regs(vcpu, regs);
+	vcpu->arch.exception.pending = pending;
+	vcpu->arch.exception_vmexit.pending = vmexit_pending;
+
+	/* What the emulator has read was for the old registers. */
+	vcpu->arch.emulate_ctxt->given_up = false;
+}
+
+/**
+ * kvmi_arch_translate_gva - translate as the guest's kernel would
+ * @vcpu: the vCPU, not nested
+ * @gva: the linear address
+ *
+ * Return: the guest-physical address, INVALID_GPA if there is none.
+ */
+gpa_t kvmi_arch_translate_gva(struct kvm_vcpu *vcpu, gva_t gva)
+{
+	/* The page walk does not look at these bits. */
+	if (is_long_mode(vcpu) ? is_noncanonical_address(gva, vcpu, 0) :
+				 upper_32_bits(gva))
+		return INVALID_GPA;
+
+	return kvm_mmu_gva_to_gpa_system(vcpu, gva, NULL);
+}
+
+int kvmi_arch_cmd_vcpu_get_info(const struct kvmi_request *req)
+{
+	struct kvmi_vcpu_get_info_reply rpl = { };
+
+	if (kvm_caps.has_tsc_control)
+		rpl.tsc_speed = 1000ull * req->vcpu->arch.virtual_tsc_khz;
+
+	return kvmi_reply(req, 0, &rpl, sizeof(rpl));
+}
+
+int kvmi_arch_cmd_vcpu_get_cpuid(const struct kvmi_request *req)
+{
+	const struct kvmi_vcpu_get_cpuid *cmd = req->fixed;
+	struct kvmi_vcpu_get_cpuid_reply rpl = { };
+	const struct kvm_cpuid_entry2 *entry;
+
+	entry = kvm_find_cpuid_entry_index(req->vcpu, cmd->function,
+					   cmd->index);
+	if (!entry)
+		return kvmi_reply(req, -KVM_ENOENT, NULL, 0);
+
+	rpl.eax = entry->eax;
+	rpl.ebx = entry->ebx;
+	rpl.ecx = entry->ecx;
+	rpl.edx = entry->edx;
+
+	return kvmi_reply(req, 0, &rpl, sizeof(rpl));
+}
+
+int kvmi_arch_cmd_vcpu_get_xcr(const struct kvmi_request *req)
+{
+	const struct kvmi_vcpu_get_xcr *cmd = req->fixed;
+	struct kvmi_vcpu_get_xcr_reply rpl = {
+		.value = req->vcpu->arch.xcr0,
+	};
+	int err = 0;
+
+	if (cmd->xcr != XCR_XFEATURE_ENABLED_MASK ||
+	    memchr_inv(cmd->padding, 0, sizeof(cmd->padding)))
+		err = -KVM_EINVAL;
+
+	return kvmi_reply(req, err, &rpl, sizeof(rpl));
+}
+
+/* As large as the vCPU's state; KVMI_VCPU_GET_XSAVE has room for the start. */
+static size_t kvmi_xsave_size(struct kvm_vcpu *vcpu)
+{
+	return max_t(size_t, vcpu->arch.guest_fpu.uabi_size,
+		     sizeof(struct kvm_xsave));
+}
+
+/* The state is in the registers of the CPU while the thread is in KVM_RUN. */
+static int kvmi_get_xsave(struct kvm_vcpu *vcpu, void *buf, size_t size)
+{
+	int r;
+
+	fpu_swap_kvm_fpstate(&vcpu->arch.guest_fpu, false);
+	r = kvm_vcpu_ioctl_x86_get_xsave2(vcpu, buf, size);
+	fpu_swap_kvm_fpstate(&vcpu->arch.guest_fpu, true);
+
+	return r;
+}
+
+static int kvmi_set_xsave(struct kvm_vcpu *vcpu, struct kvm_xsave *xsave)
+{
+	int r;
+
+	fpu_swap_kvm_fpstate(&vcpu->arch.guest_fpu, false);
+	r = kvm_vcpu_ioctl_x86_set_xsave(vcpu, xsave);
+	fpu_swap_kvm_fpstate(&vcpu->arch.guest_fpu, true);
+
+	return r;
+}
+
+int kvmi_arch_cmd_vcpu_get_xsave(const struct kvmi_request *req)
+{
+	struct kvmi_vcpu_get_xsave_reply *rpl;
+	int err = 0;
+
+	rpl = kzalloc(sizeof(*rpl), GFP_KERNEL_ACCOUNT);
+	if (!rpl)
+		return kvmi_reply(req, -KVM_ENOMEM, NULL, 0);
+
+	if (kvmi_get_xsave(req->vcpu, &rpl->xsave, sizeof(rpl->xsave)))
+		err = -KVM_EINVAL;
+	err = kvmi_reply(req, err, rpl, sizeof(*rpl));
+	kfree(rpl);
+
+	return err;
+}
+
+/* What does not fit into the message stays as it is. */
+int kvmi_arch_cmd_vcpu_set_xsave(const struct kvmi_request *req)
+{
+	const struct kvmi_vcpu_set_xsave *cmd = req->data;
+	struct kvm_xsave *xsave;
+	int err = 0;
+	size_t size;
+
+	if (req->size < sizeof(*cmd))
+		return kvmi_reply(req, -KVM_EINVAL, NULL, 0);
+
+	size = kvmi_xsave_size(req->vcpu);
+	xsave = kzalloc(size, GFP_KERNEL_ACCOUNT);
+	if (!xsave)
+		return kvmi_reply(req, -KVM_ENOMEM, NULL, 0);
+
+	if (kvmi_get_xsave(req->vcpu, xsave, size)) {
+		err = -KVM_EINVAL;
+	} else {
+		memcpy(xsave, &cmd->xsave, sizeof(cmd->xsave));
+		if (kvmi_set_xsave(req->vcpu, xsave))
+			err = -KVM_EINVAL;
+	}
+	kfree(xsave);
+
+	return kvmi_reply(req, err, NULL, 0);
 }

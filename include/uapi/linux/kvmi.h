@@ -46,6 +46,13 @@ enum {
 	KVMI_NEXT_VM_MESSAGE
 };
 
+/* Beyond version 1 */
+enum {
+	KVMI_VM_GET_MAX_GFN = KVMI_VM_MESSAGE_ID(KVMI_EXT_MESSAGE_BASE),
+
+	KVMI_NEXT_VM_EXT_MESSAGE
+};
+
 enum {
 	KVMI_VCPU_EVENT              = KVMI_VCPU_MESSAGE_ID(0),
 	KVMI_VCPU_GET_INFO           = KVMI_VCPU_MESSAGE_ID(1),
@@ -206,6 +213,11 @@ struct kvmi_vcpu_event_breakpoint {
 struct kvmi_vm_control_cleanup {
 	__u8 enable;
 	__u8 padding[7];
+};
+
+/* Announced by kvmi_features.max_gfn */
+struct kvmi_vm_get_max_gfn_reply {
+	__u64 gfn;
 };
 
 struct kvmi_page_access_entry {

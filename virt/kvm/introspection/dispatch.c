@@ -2,7 +2,7 @@
 /*
  * KVM introspection: from a message to the function that serves it
  *
- * The two tables below are the list of commands.  A new one is a line here
+ * The tables below are the list of commands.  A new one is a line here
  * and a function in the file of its concern.
  *
  * VM commands are served by the session's thread, under rx_lock.  vCPU
@@ -34,15 +34,35 @@ static const struct kvmi_command kvmi_vm_commands[] = {
 		 sizeof(struct kvmi_vm_write_physical)),
 	KVMI_CMD(KVMI_VM_PAUSE_VCPU, kvmi_cmd_vm_pause_vcpu,
 		 sizeof(struct kvmi_vm_pause_vcpu)),
+	KVMI_CMD(KVMI_VM_CONTROL_CLEANUP, kvmi_cmd_vm_control_cleanup,
+		 sizeof(struct kvmi_vm_control_cleanup)),
 	KVMI_CMD(KVMI_VM_SET_PAGE_ACCESS, kvmi_cmd_vm_set_page_access,
 		 sizeof(struct kvmi_vm_set_page_access)),
 };
 
+/* Beyond version 1; the index counts from KVMI_EXT_MESSAGE_BASE on. */
+static const struct kvmi_command kvmi_vm_ext_commands[] = {
+	KVMI_CMD(KVMI_VM_GET_MAX_GFN - KVMI_FIRST_EXT_COMMAND,
+		 kvmi_cmd_vm_get_max_gfn, 0),
+};
+
 static const struct kvmi_command kvmi_vcpu_commands[] = {
+	KVMI_CMD(KVMI_VCPU_GET_INFO, kvmi_arch_cmd_vcpu_get_info, 0),
 	KVMI_CMD(KVMI_VCPU_CONTROL_EVENTS, kvmi_cmd_vcpu_control_events,
 		 sizeof(struct kvmi_vcpu_control_events)),
 	KVMI_CMD(KVMI_VCPU_GET_REGISTERS, kvmi_arch_cmd_vcpu_get_registers,
 		 sizeof(struct kvmi_vcpu_get_registers)),
+	KVMI_CMD(KVMI_VCPU_SET_REGISTERS, kvmi_cmd_vcpu_set_registers, 0),
+	KVMI_CMD(KVMI_VCPU_GET_CPUID, kvmi_arch_cmd_vcpu_get_cpuid,
+		 sizeof(struct kvmi_vcpu_get_cpuid)),
+	KVMI_CMD(KVMI_VCPU_GET_XCR, kvmi_arch_cmd_vcpu_get_xcr,
+		 sizeof(struct kvmi_vcpu_get_xcr)),
+	KVMI_CMD(KVMI_VCPU_GET_XSAVE, kvmi_arch_cmd_vcpu_get_xsave, 0),
+	KVMI_CMD(KVMI_VCPU_SET_XSAVE, kvmi_arch_cmd_vcpu_set_xsave, 0),
+	KVMI_CMD(KVMI_VCPU_GET_MTRR_TYPE, kvmi_arch_cmd_vcpu_get_mtrr_type,
+		 sizeof(struct kvmi_vcpu_get_mtrr_type)),
+	KVMI_CMD(KVMI_VCPU_TRANSLATE_GVA, kvmi_cmd_vcpu_translate_gva,
+		 sizeof(struct kvmi_vcpu_translate_gva)),
 };
 
 /* Events that this kernel can send. */
@@ -61,6 +81,10 @@ static const struct kvmi_command *kvmi_find_command(u16 id)
 	if (kvmi_is_vcpu_id(id)) {
 		table = kvmi_vcpu_commands;
 		n = ARRAY_SIZE(kvmi_vcpu_commands);
+	} else if (index >= KVMI_EXT_MESSAGE_BASE) {
+		table = kvmi_vm_ext_commands;
+		n = ARRAY_SIZE(kvmi_vm_ext_commands);
+		index -= KVMI_EXT_MESSAGE_BASE;
 	}
 
 	if (index >= n)
@@ -101,7 +125,25 @@ bool kvmi_is_known_event(u16 id)
  */
 bool kvmi_is_command_allowed(struct kvm_introspection *kvmi, u16 id)
 {
-	return id < KVMI_NUM_COMMANDS && test_bit(id, kvmi->cmd_allowed);
+	int bit = kvmi_command_bit(id);
+
+	return bit >= 0 && test_bit(bit, kvmi->cmd_allowed);
+}
+
+/**
+ * kvmi_command_bit - where a command is in kvm_introspection.cmd_allowed
+ * @id: any id
+ *
+ * Return: the bit, or -1 if no command can have that id.  In the range of
+ * version 1 each has one, whether or not this kernel serves it.
+ */
+int kvmi_command_bit(u16 id)
+{
+	if (id < KVMI_NUM_COMMANDS)
+		return array_index_nospec(id, KVMI_NUM_COMMANDS);
+
+	return kvmi_is_known_command(id) ?
+	       KVMI_NUM_COMMANDS + id - KVMI_FIRST_EXT_COMMAND : -1;
 }
 
 /**

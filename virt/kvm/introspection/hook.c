@@ -115,6 +115,7 @@ kvmi_alloc_session(struct kvm *kvm, const struct kvm_introspection_hook *hook)
 	}
 
 	kvmi->kvm = kvm;
+	kvmi->restore_on_unhook = true;
 	memcpy(&kvmi->uuid, hook->uuid, sizeof(kvmi->uuid));
 	for (i = 0; i < ARRAY_SIZE(kvmi_always_allowed); i++)
 		set_bit(kvmi_always_allowed[i], kvmi->cmd_allowed);
@@ -270,67 +271,98 @@ static bool kvmi_is_always_allowed(u16 id)
 	return false;
 }
 
-static void kvmi_allow_commands(struct kvm_introspection *kvmi,
-				int first, int last, bool allow)
+static void kvmi_allow_command(struct kvm_introspection *kvmi, u16 id,
+			       bool allow)
 {
-	int id;
+	int bit = kvmi_command_bit(id);
 
-	for (id = first; id <= last; id++)
-		if (allow || !kvmi_is_always_allowed(id))
-			assign_bit(id, kvmi->cmd_allowed, allow);
+	if (bit >= 0 && (allow || !kvmi_is_always_allowed(id)))
+		assign_bit(bit, kvmi->cmd_allowed, allow);
+}
+
+static void kvmi_allow_commands(struct kvm_introspection *kvmi, s32 id,
+				bool allow)
+{
+	u16 i;
+
+	if (id >= 0) {
+		kvmi_allow_command(kvmi, id, allow);
+		return;
+	}
+
+	for (i = 0; i < KVMI_NUM_COMMANDS; i++)
+		kvmi_allow_command(kvmi, i, allow);
+	for (i = KVMI_FIRST_EXT_COMMAND; i < KVMI_NEXT_VM_EXT_MESSAGE; i++)
+		kvmi_allow_command(kvmi, i, allow);
 }
 
 /* What is not allowed is not enabled either. */
-static void kvmi_allow_events(struct kvm_introspection *kvmi,
-			      int first, int last, bool allow)
+static void kvmi_allow_event(struct kvm_introspection *kvmi, u16 id,
+			     bool allow)
 {
 	struct kvm_vcpu *vcpu;
 	unsigned long i;
-	int id;
 
-	for (id = first; id <= last; id++) {
-		assign_bit(id, kvmi->event_allowed, allow);
-		if (allow)
-			continue;
+	assign_bit(id, kvmi->event_allowed, allow);
+	if (allow)
+		return;
 
-		/* Pairs with kvmi_enable_event() */
-		smp_mb__after_atomic();
-		clear_bit(id, kvmi->vm_events);
-		kvm_for_each_vcpu(i, vcpu, kvmi->kvm)
-			clear_bit(id, vcpu->kvmi->events);
+	/* Pairs with kvmi_enable_event() */
+	smp_mb__after_atomic();
+	clear_bit(id, kvmi->vm_events);
+	kvm_for_each_vcpu(i, vcpu, kvmi->kvm)
+		clear_bit(id, vcpu->kvmi->events);
+}
+
+static void kvmi_allow_events(struct kvm_introspection *kvmi, s32 id,
+			      bool allow)
+{
+	u16 i;
+
+	if (id >= 0) {
+		kvmi_allow_event(kvmi, id, allow);
+		return;
 	}
+
+	for (i = 0; i < KVMI_NUM_EVENTS; i++)
+		kvmi_allow_event(kvmi, i, allow);
+}
+
+static bool kvmi_is_valid_feature(unsigned int ioctl, s32 id)
+{
+	if (id == -1)
+		return true;
+	if (id < 0 || id > U16_MAX)
+		return false;
+
+	return ioctl == KVM_INTROSPECTION_COMMAND ? kvmi_command_bit(id) >= 0 :
+						    kvmi_is_known_event(id);
 }
 
 static int kvmi_ioctl_feature(struct kvm *kvm, unsigned int ioctl,
 			      void __user *argp)
 {
 	bool is_command = ioctl == KVM_INTROSPECTION_COMMAND;
-	int num = is_command ? KVMI_NUM_COMMANDS : KVMI_NUM_EVENTS;
 	struct kvm_introspection_feature feat;
 	struct kvm_introspection *kvmi;
-	int first, last, r = 0;
+	int r = 0;
 
 	if (copy_from_user(&feat, argp, sizeof(feat)))
 		return -EFAULT;
-	if (feat.id < -1 || feat.id >= num || feat.allow > 1)
-		return -EINVAL;
-	if (!is_command && feat.id >= 0 && !kvmi_is_known_event(feat.id))
+	if (feat.allow > 1 || !kvmi_is_valid_feature(ioctl, feat.id))
 		return -EINVAL;
 	if (is_command && !feat.allow && feat.id >= 0 &&
 	    kvmi_is_always_allowed(feat.id))
 		return -EPERM;
-
-	first = feat.id < 0 ? 0 : feat.id;
-	last = feat.id < 0 ? num - 1 : feat.id;
 
 	mutex_lock(&kvm->kvmi.lock);
 	kvmi = kvmi_session(kvm);
 	if (!kvmi)
 		r = -EFAULT;
 	else if (is_command)
-		kvmi_allow_commands(kvmi, first, last, feat.allow);
+		kvmi_allow_commands(kvmi, feat.id, feat.allow);
 	else
-		kvmi_allow_events(kvmi, first, last, feat.allow);
+		kvmi_allow_events(kvmi, feat.id, feat.allow);
 	mutex_unlock(&kvm->kvmi.lock);
 
 	return r;

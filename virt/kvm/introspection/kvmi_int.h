@@ -48,6 +48,9 @@
 #define KVMI_NUM_COMMANDS						\
 	((int)KVMI_NEXT_VM_MESSAGE > (int)KVMI_NEXT_VCPU_MESSAGE ?	\
 	 (int)KVMI_NEXT_VM_MESSAGE : (int)KVMI_NEXT_VCPU_MESSAGE)
+/* The same for those beyond version 1, which are far from the others. */
+#define KVMI_FIRST_EXT_COMMAND	KVMI_VM_MESSAGE_ID(KVMI_EXT_MESSAGE_BASE)
+#define KVMI_NUM_EXT_COMMANDS	(KVMI_NEXT_VM_EXT_MESSAGE - KVMI_FIRST_EXT_COMMAND)
 #define KVMI_NUM_EVENTS							\
 	((int)KVMI_NEXT_VM_EVENT > (int)KVMI_NEXT_VCPU_EVENT ?		\
 	 (int)KVMI_NEXT_VM_EVENT : (int)KVMI_NEXT_VCPU_EVENT)
@@ -90,10 +93,12 @@ struct kvm_introspection {
 	u8 *rx_buf;
 
 	/* What the VMM allows: written under kvm->kvmi.lock */
-	DECLARE_BITMAP(cmd_allowed, KVMI_NUM_COMMANDS);
+	DECLARE_BITMAP(cmd_allowed, KVMI_NUM_COMMANDS + KVMI_NUM_EXT_COMMANDS);
 	DECLARE_BITMAP(event_allowed, KVMI_NUM_EVENTS);
 	/* What the tool asked for */
 	DECLARE_BITMAP(vm_events, KVMI_NUM_EVENTS);
+	/* Give back what was intercepted for the tool when it goes? */
+	bool restore_on_unhook;
 
 	atomic_t ev_seq;
 };
@@ -151,6 +156,9 @@ struct kvm_vcpu_introspection {
 
 	DECLARE_BITMAP(events, KVMI_NUM_EVENTS);
 	atomic_t pause_requests;
+	/* To be set when the event under way is replied to. */
+	bool set_regs;
+	struct kvm_regs regs;
 	struct kvmi_pf pf;
 };
 
@@ -210,6 +218,7 @@ void kvmi_recv_kick_thread(struct kvm_introspection *kvmi);
 
 /* dispatch.c */
 bool kvmi_is_known_command(u16 id);
+int kvmi_command_bit(u16 id);
 bool kvmi_is_known_event(u16 id);
 bool kvmi_is_command_allowed(struct kvm_introspection *kvmi, u16 id);
 bool kvmi_is_event_allowed(struct kvm_introspection *kvmi, u16 id);
@@ -229,6 +238,8 @@ int kvmi_cmd_vm_check_event(const struct kvmi_request *req);
 int kvmi_cmd_vm_get_info(const struct kvmi_request *req);
 int kvmi_cmd_vm_control_events(const struct kvmi_request *req);
 int kvmi_cmd_vm_pause_vcpu(const struct kvmi_request *req);
+int kvmi_cmd_vm_control_cleanup(const struct kvmi_request *req);
+int kvmi_cmd_vm_get_max_gfn(const struct kvmi_request *req);
 int kvmi_vm_event_unhook(struct kvm_introspection *kvmi);
 
 /* physmem.c */
@@ -258,6 +269,8 @@ int kvmi_vcpu_crash(struct kvm_vcpu *vcpu);
 
 /* vcpu_cmd.c */
 int kvmi_cmd_vcpu_control_events(const struct kvmi_request *req);
+int kvmi_cmd_vcpu_set_registers(const struct kvmi_request *req);
+int kvmi_cmd_vcpu_translate_gva(const struct kvmi_request *req);
 
 /* pf.c */
 int kvmi_pf_resolve(struct kvm_vcpu *vcpu,

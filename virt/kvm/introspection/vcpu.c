@@ -218,6 +218,8 @@ static void kvmi_start_event(struct kvm_vcpu_introspection *vcpui, u16 id)
 	vcpui->ev.seq = atomic_inc_return(&vcpui->kvmi->ev_seq);
 	vcpui->ev.state = KVMI_EV_SENT;
 	spin_unlock(&vcpui->lock);
+
+	vcpui->set_regs = false;
 }
 
 static void kvmi_end_event(struct kvm_vcpu_introspection *vcpui)
@@ -380,6 +382,9 @@ int kvmi_vcpu_event(struct kvm_vcpu *vcpu, u16 id, unsigned long actions,
 					    vcpui->ev.action, id);
 			kvmi_kill(vcpui->kvmi, "unsupported action");
 		}
+		/* What the action refers to may be another instruction now. */
+		if (vcpui->set_regs)
+			kvmi_arch_set_regs(vcpu, &vcpui->regs);
 	}
 
 	kvmi_end_event(vcpui);

@@ -27,3 +27,37 @@ int kvmi_cmd_vcpu_control_events(const struct kvmi_request *req)
 
 	return kvmi_reply(req, err, NULL, 0);
 }
+
+/* A vCPU goes on with the registers that it is given when its event ends. */
+int kvmi_cmd_vcpu_set_registers(const struct kvmi_request *req)
+{
+	struct kvm_vcpu_introspection *vcpui = req->vcpu->kvmi;
+	int err = 0;
+
+	if (req->size < sizeof(vcpui->regs)) {
+		err = -KVM_EINVAL;
+	} else if (vcpui->ev.state == KVMI_EV_NONE) {
+		err = -KVM_EOPNOTSUPP;
+	} else if (kvmi_arch_vcpu_is_nested(req->vcpu)) {
+		err = -KVM_EAGAIN;
+	} else {
+		memcpy(&vcpui->regs, req->data, sizeof(vcpui->regs));
+		vcpui->set_regs = true;
+	}
+
+	return kvmi_reply(req, err, NULL, 0);
+}
+
+int kvmi_cmd_vcpu_translate_gva(const struct kvmi_request *req)
+{
+	const struct kvmi_vcpu_translate_gva *cmd = req->fixed;
+	struct kvmi_vcpu_translate_gva_reply rpl = { };
+	int err = 0;
+
+	if (kvmi_arch_vcpu_is_nested(req->vcpu))
+		err = -KVM_EAGAIN;
+	else
+		rpl.gpa = kvmi_arch_translate_gva(req->vcpu, cmd->gva);
+
+	return kvmi_reply(req, err, &rpl, sizeof(rpl));
+}

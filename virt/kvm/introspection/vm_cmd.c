@@ -133,6 +133,46 @@ int kvmi_cmd_vm_pause_vcpu(const struct kvmi_request *req)
 	return kvmi_reply(req, err, NULL, 0);
 }
 
+int kvmi_cmd_vm_control_cleanup(const struct kvmi_request *req)
+{
+	const struct kvmi_vm_control_cleanup *cmd = req->fixed;
+	int err = 0;
+
+	if (cmd->enable > 1 ||
+	    memchr_inv(cmd->padding, 0, sizeof(cmd->padding)))
+		err = -KVM_EINVAL;
+	else
+		WRITE_ONCE(req->kvmi->restore_on_unhook, cmd->enable);
+
+	return kvmi_reply(req, err, NULL, 0);
+}
+
+/* ROM, and what KVM has for itself, do not count. */
+static gfn_t kvmi_get_max_gfn(struct kvm *kvm)
+{
+	struct kvm_memory_slot *slot;
+	gfn_t max = 0;
+	int idx, bkt;
+
+	idx = srcu_read_lock(&kvm->srcu);
+	kvm_for_each_memslot(slot, bkt, kvm_memslots(kvm))
+		if (slot->id < KVM_USER_MEM_SLOTS &&
+		    !(slot->flags & (KVM_MEM_READONLY | KVM_MEMSLOT_INVALID)))
+			max = max(max, slot->base_gfn + slot->npages);
+	srcu_read_unlock(&kvm->srcu, idx);
+
+	return max;
+}
+
+int kvmi_cmd_vm_get_max_gfn(const struct kvmi_request *req)
+{
+	struct kvmi_vm_get_max_gfn_reply rpl = {
+		.gfn = kvmi_get_max_gfn(req->kvmi->kvm),
+	};
+
+	return kvmi_reply(req, 0, &rpl, sizeof(rpl));
+}
+
 /**
  * kvmi_vm_event_unhook - ask the tool to take its hooks out and to leave
  * @kvmi: the session

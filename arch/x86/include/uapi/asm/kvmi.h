@@ -22,7 +22,8 @@
 /* What this kernel and CPU can do; a byte each, 0 or 1 unless said otherwise. */
 struct kvmi_features {
 	__u8 singlestep;
-	__u8 padding[7];
+	__u8 max_gfn;
+	__u8 padding[6];
 };
 
 struct kvmi_vcpu_get_info_reply {

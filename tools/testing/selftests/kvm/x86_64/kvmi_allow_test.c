@@ -14,11 +14,15 @@ static const uint16_t basic_commands[] = {
 
 static const uint16_t vm_commands[] = {
 	KVMI_VM_GET_INFO, KVMI_VM_CONTROL_EVENTS, KVMI_VM_READ_PHYSICAL,
-	KVMI_VM_WRITE_PHYSICAL, KVMI_VM_PAUSE_VCPU, KVMI_VM_SET_PAGE_ACCESS,
+	KVMI_VM_WRITE_PHYSICAL, KVMI_VM_PAUSE_VCPU, KVMI_VM_CONTROL_CLEANUP,
+	KVMI_VM_SET_PAGE_ACCESS, KVMI_VM_GET_MAX_GFN,
 };
 
 static const uint16_t vcpu_commands[] = {
-	KVMI_VCPU_CONTROL_EVENTS, KVMI_VCPU_GET_REGISTERS,
+	KVMI_VCPU_GET_INFO, KVMI_VCPU_CONTROL_EVENTS, KVMI_VCPU_GET_REGISTERS,
+	KVMI_VCPU_SET_REGISTERS, KVMI_VCPU_GET_CPUID, KVMI_VCPU_GET_XCR,
+	KVMI_VCPU_GET_XSAVE, KVMI_VCPU_SET_XSAVE, KVMI_VCPU_GET_MTRR_TYPE,
+	KVMI_VCPU_TRANSLATE_GVA,
 };
 
 static const uint16_t events[] = {
@@ -64,11 +68,15 @@ static int check_event(struct kvmi_env *env, uint16_t id)
 			  NULL, 0);
 }
 
-/* A request that fails for no reason but a missing permission */
+/*
+ * A request that fails for no reason but a missing permission, or else in a
+ * way that shows that it was looked at, which is a success as well.
+ */
 static int try_command(struct kvmi_env *env, uint16_t id)
 {
 	struct kvmi_vm_get_info_reply info;
-	char byte;
+	char byte, rpl[4096];
+	int err;
 
 	switch (id) {
 	case KVMI_VM_GET_INFO:
@@ -89,6 +97,23 @@ static int try_command(struct kvmi_env *env, uint16_t id)
 	case KVMI_VM_SET_PAGE_ACCESS:
 		return __kvmi_set_page_access(&env->tool, KVMI_TEST_GPA,
 					      KVMI_ACCESS_ALL);
+	case KVMI_VM_CONTROL_CLEANUP:
+		return __kvmi_cmd(&env->tool, id, "\1", 1, NULL, 0);
+	case KVMI_VM_GET_MAX_GFN:
+		return __kvmi_cmd(&env->tool, id, NULL, 0, rpl, 8);
+	case KVMI_VCPU_GET_INFO:
+	case KVMI_VCPU_GET_XCR:
+	case KVMI_VCPU_GET_MTRR_TYPE:
+	case KVMI_VCPU_TRANSLATE_GVA:
+		return __kvmi_vcpu_cmd(env, 0, id, NULL, 0, rpl, 8);
+	case KVMI_VCPU_GET_CPUID:
+		return __kvmi_vcpu_cmd(env, 0, id, NULL, 0, rpl, 16);
+	case KVMI_VCPU_GET_XSAVE:
+		return __kvmi_vcpu_cmd(env, 0, id, NULL, 0, rpl, 4096);
+	case KVMI_VCPU_SET_REGISTERS:
+	case KVMI_VCPU_SET_XSAVE:
+		err = __kvmi_vcpu_cmd(env, 0, id, NULL, 0, NULL, 0);
+		return err == -KVM_EINVAL ? 0 : err;
 	case KVMI_VCPU_CONTROL_EVENTS:
 		return __kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, false);
 	case KVMI_VCPU_GET_REGISTERS: {
@@ -237,6 +262,7 @@ TEST_F_TIMEOUT(allow, bad_ids, KVMI_TEST_TIMEOUT)
 {
 	static const int32_t ids[] = {
 		-2, INT32_MIN, INT32_MAX, 0x10000, 0x10002, 200,
+		511, 513, 514, 0x10000 + KVMI_VM_GET_MAX_GFN,
 	};
 	struct kvmi_env *env = &self->env;
 	int i;

@@ -289,6 +289,13 @@ static const struct layout x86[] = {
 
 	STRUCT(kvmi_features, 8, 1),
 	FIELD(kvmi_features, singlestep, 0, 1),
+	FIELD(kvmi_features, max_gfn, 1, 1),
+};
+
+/* Beyond version 1 */
+static const struct layout ext[] = {
+	STRUCT(kvmi_vm_get_max_gfn_reply, 8, 8),
+	FIELD(kvmi_vm_get_max_gfn_reply, gfn, 0, 8),
 };
 
 /* What the messages contain of KVM's own interface. */
@@ -350,6 +357,11 @@ TEST(generic_structs)
 TEST(x86_structs)
 {
 	EXPECT_EQ(check_layouts(x86, ARRAY_SIZE(x86)), 0);
+}
+
+TEST(extensions)
+{
+	EXPECT_EQ(check_layouts(ext, ARRAY_SIZE(ext)), 0);
 }
 
 TEST(kvm_structs)
@@ -439,6 +451,8 @@ static const struct number numbers[] = {
 	NUMBER(KVMI_VCPU_EVENT_PF, 17),
 	NUMBER(KVMI_VCPU_EVENT_SINGLESTEP, 19),
 	NUMBER(KVMI_NEXT_VCPU_EVENT, 20),
+
+	NUMBER(KVMI_VM_GET_MAX_GFN, 512),
 
 	NUMBER(KVMI_EVENT_ACTION_CONTINUE, 0),
 	NUMBER(KVMI_EVENT_ACTION_RETRY, 1),

@@ -38,6 +38,7 @@ TEST_F_TIMEOUT(version, get_version, KVMI_TEST_TIMEOUT)
 	TEST_ASSERT_EQ(rpl.max_msg_size, 8184);
 	TEST_ASSERT(rpl.features.singlestep <= 1, "features.singlestep %u",
 		    rpl.features.singlestep);
+	TEST_ASSERT_EQ(rpl.features.max_gfn, 1);
 }
 
 TEST_F_TIMEOUT(version, get_info, KVMI_TEST_TIMEOUT)
@@ -75,12 +76,18 @@ TEST_F_TIMEOUT(version, check_command, KVMI_TEST_TIMEOUT)
 		KVMI_GET_VERSION, KVMI_VM_CHECK_COMMAND, KVMI_VM_CHECK_EVENT,
 		KVMI_VM_GET_INFO, KVMI_VM_CONTROL_EVENTS,
 		KVMI_VM_READ_PHYSICAL, KVMI_VM_WRITE_PHYSICAL,
-		KVMI_VM_PAUSE_VCPU, KVMI_VM_SET_PAGE_ACCESS,
-		KVMI_VCPU_CONTROL_EVENTS, KVMI_VCPU_GET_REGISTERS,
+		KVMI_VM_PAUSE_VCPU, KVMI_VM_CONTROL_CLEANUP,
+		KVMI_VM_SET_PAGE_ACCESS, KVMI_VM_GET_MAX_GFN,
+		KVMI_VCPU_GET_INFO, KVMI_VCPU_CONTROL_EVENTS,
+		KVMI_VCPU_GET_REGISTERS, KVMI_VCPU_SET_REGISTERS,
+		KVMI_VCPU_GET_CPUID, KVMI_VCPU_GET_XCR, KVMI_VCPU_GET_XSAVE,
+		KVMI_VCPU_SET_XSAVE, KVMI_VCPU_GET_MTRR_TYPE,
+		KVMI_VCPU_TRANSLATE_GVA,
 	};
 	/* The two event messages are no commands. */
 	static const uint16_t unknown[] = {
-		KVMI_VM_EVENT, KVMI_VCPU_EVENT, 22, 31, 64, 0x7ffe, NO_SUCH_ID,
+		KVMI_VM_EVENT, KVMI_VCPU_EVENT, 22, 31, 64, 510, 511, 513, 514,
+		0x7ffe, NO_SUCH_ID,
 	};
 	struct kvmi_tool *tool = &self->env.tool;
 	int i;
@@ -178,8 +185,8 @@ TEST_F_TIMEOUT(version, unknown_ids, KVMI_TEST_TIMEOUT)
 {
 	/* one between the commands, beyond both kinds, of days gone by */
 	static const uint16_t ids[] = {
-		22, 24, 31, 33, 100, 101, 0x4000, 0x4001, NO_SUCH_ID - 1,
-		NO_SUCH_ID,
+		22, 24, 31, 33, 100, 101, 510, 511, 513, 514, 0x4000, 0x4001,
+		NO_SUCH_ID - 1, NO_SUCH_ID,
 	};
 	struct kvmi_tool *tool = &self->env.tool;
 	uint8_t data[64] = { };

@@ -64,6 +64,9 @@ KVMI_INSN_AT(sse_write);
 /* returns the sum of what is at @gva and @val; KVM cannot emulate it */
 KVMI_INSN_AT(sse_add);
 
+/* Has 16 bytes from @gva in xmm0 until @val is not 0, then writes them back. */
+KVMI_INSN(sse_hold);
+
 /* An exception, the handler of which sets the result */
 KVMI_INSN(ud);
 /* delivered on a stack that ends at @gva */

@@ -153,6 +153,16 @@ AT sse_add
 	movq %xmm0, %rax
 	ret
 
+FUNC sse_hold
+	movups (%rdi), %xmm0
+	sti
+1:	pause
+	cmpq $0, (%rsi)
+	je 1b
+	cli
+	movups %xmm0, (%rdi)
+	ret
+
 FUNC ud
 	xor %eax, %eax
 	ud2
