@@ -49,6 +49,7 @@ void kvmi_pf_raise(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access);
 bool kvmi_pf_is_allowed(struct kvm_vcpu *vcpu, gfn_t gfn, u8 access);
 bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu);
 bool kvmi_pf_is_relaxing(struct kvm_vcpu *vcpu);
+bool kvmi_inject_is_entering(struct kvm_vcpu *vcpu);
 
 /* What the core asks of the architecture */
 
@@ -78,6 +79,13 @@ int kvmi_arch_cmd_vcpu_get_xcr(const struct kvmi_request *req);
 int kvmi_arch_cmd_vcpu_get_xsave(const struct kvmi_request *req);
 int kvmi_arch_cmd_vcpu_set_xsave(const struct kvmi_request *req);
 int kvmi_arch_cmd_vcpu_get_mtrr_type(const struct kvmi_request *req);
+
+bool kvmi_arch_is_valid_exception(struct kvm_vcpu *vcpu,
+				  const struct kvmi_vcpu_inject_exception *exception);
+bool kvmi_arch_is_redelivering_exception(struct kvm_vcpu *vcpu);
+bool kvmi_arch_inject_exception(struct kvm_vcpu *vcpu,
+				const struct kvmi_vcpu_inject_exception *exception,
+				struct kvmi_vcpu_event_trap *trap);
 
 bool kvmi_arch_zap_gfns(struct kvm *kvm, struct kvm_memory_slot *slot,
 			gfn_t start, gfn_t end, bool may_yield);

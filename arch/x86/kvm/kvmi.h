@@ -32,6 +32,7 @@ bool __kvmi_emulator_gpa(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa,
 u8 kvmi_hw_denied(u8 denied);
 bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu);
 bool kvmi_pf_is_relaxing(struct kvm_vcpu *vcpu);
+bool kvmi_inject_is_entering(struct kvm_vcpu *vcpu);
 
 /* Take from a new SPTE what the tool has taken from the page. */
 static inline u64 kvmi_restrict_spte(struct kvm *kvm, struct kvm_mmu_page *sp,
@@ -86,7 +87,8 @@ static inline bool kvmi_emulation_stopped(struct kvm_vcpu *vcpu)
 /* Must the guest be left before it has executed an instruction? */
 static inline bool kvmi_needs_immediate_exit(struct kvm_vcpu *vcpu)
 {
-	return kvmi_hooked() && kvmi_pf_is_relaxing(vcpu);
+	return kvmi_hooked() &&
+	       (kvmi_pf_is_relaxing(vcpu) || kvmi_inject_is_entering(vcpu));
 }
 
 #else /* CONFIG_KVM_INTROSPECTION */

@@ -55,6 +55,8 @@ static const struct kvmi_command kvmi_vcpu_commands[] = {
 	KVMI_CMD(KVMI_VCPU_SET_REGISTERS, kvmi_cmd_vcpu_set_registers, 0),
 	KVMI_CMD(KVMI_VCPU_GET_CPUID, kvmi_arch_cmd_vcpu_get_cpuid,
 		 sizeof(struct kvmi_vcpu_get_cpuid)),
+	KVMI_CMD(KVMI_VCPU_INJECT_EXCEPTION, kvmi_cmd_vcpu_inject_exception,
+		 sizeof(struct kvmi_vcpu_inject_exception)),
 	KVMI_CMD(KVMI_VCPU_GET_XCR, kvmi_arch_cmd_vcpu_get_xcr,
 		 sizeof(struct kvmi_vcpu_get_xcr)),
 	KVMI_CMD(KVMI_VCPU_GET_XSAVE, kvmi_arch_cmd_vcpu_get_xsave, 0),
@@ -69,6 +71,7 @@ static const struct kvmi_command kvmi_vcpu_commands[] = {
 static const u16 kvmi_events[] = {
 	KVMI_VM_EVENT_UNHOOK,
 	KVMI_VCPU_EVENT_PAUSE,
+	KVMI_VCPU_EVENT_TRAP,
 	KVMI_VCPU_EVENT_PF,
 };
 

@@ -137,6 +137,24 @@ struct kvmi_pf {
 	gfn_t relax[32];
 };
 
+enum kvmi_inject_state {
+	KVMI_INJECT_NONE,
+	KVMI_INJECT_QUEUED,
+	KVMI_INJECT_DELIVERED,
+};
+
+/* An exception of the tool's, until it is delivered and reported. */
+struct kvmi_inject {
+	enum kvmi_inject_state state;
+	/* The guest is being entered with what @trap says. */
+	bool entering;
+	/* What @trap says was broken off, and will be delivered once more. */
+	bool unfinished;
+	u64 stamp;
+	struct kvmi_vcpu_inject_exception exception;
+	struct kvmi_vcpu_event_trap trap;
+};
+
 struct kvm_vcpu_introspection {
 	struct kvm_introspection *kvmi;
 	struct rcuwait wait;
@@ -160,6 +178,7 @@ struct kvm_vcpu_introspection {
 	bool set_regs;
 	struct kvm_regs regs;
 	struct kvmi_pf pf;
+	struct kvmi_inject inject;
 };
 
 struct kvmi_job {
@@ -186,6 +205,12 @@ static inline struct kvm_vcpu_introspection *kvmi_vcpu(struct kvm_vcpu *vcpu)
 
 	return srcu_dereference(kvm->kvmi.session, &kvm->srcu) ? vcpu->kvmi :
 								 NULL;
+}
+
+static inline bool kvmi_is_event_under_way(struct kvm_vcpu_introspection *vcpui,
+					   u16 id)
+{
+	return vcpui->ev.state != KVMI_EV_NONE && vcpui->ev.id == id;
 }
 
 static inline bool kvmi_is_dead(struct kvm_introspection *kvmi)
@@ -271,6 +296,16 @@ int kvmi_vcpu_crash(struct kvm_vcpu *vcpu);
 int kvmi_cmd_vcpu_control_events(const struct kvmi_request *req);
 int kvmi_cmd_vcpu_set_registers(const struct kvmi_request *req);
 int kvmi_cmd_vcpu_translate_gva(const struct kvmi_request *req);
+
+/* inject.c */
+int kvmi_cmd_vcpu_inject_exception(const struct kvmi_request *req);
+void kvmi_inject_enter(struct kvm_vcpu *vcpu,
+		       struct kvm_vcpu_introspection *vcpui);
+void kvmi_inject_left(struct kvm_vcpu *vcpu,
+		      struct kvm_vcpu_introspection *vcpui);
+bool kvmi_inject_has_work(struct kvm_vcpu *vcpu);
+int kvmi_trap_resolve(struct kvm_vcpu *vcpu,
+		      struct kvm_vcpu_introspection *vcpui);
 
 /* pf.c */
 int kvmi_pf_resolve(struct kvm_vcpu *vcpu,

@@ -418,17 +418,16 @@ static int kvmi_pause_event(struct kvm_vcpu *vcpu)
 	return action < 0 ? action : 1;
 }
 
-static bool kvmi_is_event_under_way(struct kvm_vcpu_introspection *vcpui,
-				    u16 id)
-{
-	return vcpui->ev.state != KVMI_EV_NONE && vcpui->ev.id == id;
-}
-
 /* Returns 1 to go on, 0 to exit to user space, or -EINTR. */
 static int kvmi_serve_vcpu(struct kvm_vcpu *vcpu,
 			   struct kvm_vcpu_introspection *vcpui)
 {
 	int r;
+
+	/* Before any other event; none is under way if this one is due. */
+	r = kvmi_trap_resolve(vcpu, vcpui);
+	if (r <= 0)
+		return r;
 
 	/* A pause that a signal interrupted comes first; then it is last. */
 	if (kvmi_is_event_under_way(vcpui, KVMI_VCPU_EVENT_PAUSE)) {
@@ -460,7 +459,7 @@ static int kvmi_serve_vcpu(struct kvm_vcpu *vcpu,
 bool __kvmi_vcpu_has_work(struct kvm_vcpu *vcpu)
 {
 	return kvm_test_request(KVM_REQ_INTROSPECTION, vcpu) ||
-	       kvmi_pf_is_relaxing(vcpu);
+	       kvmi_pf_is_relaxing(vcpu) || kvmi_inject_has_work(vcpu);
 }
 
 /**
@@ -486,6 +485,7 @@ int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu)
 	idx = srcu_read_lock(&kvmi->srcu);
 
 	kvmi_pf_enforce(vcpu, vcpui);
+	kvmi_inject_left(vcpu, vcpui);
 
 	while (r > 0 && kvm_check_request(KVM_REQ_INTROSPECTION, vcpu)) {
 		r = kvmi_serve_vcpu(vcpu, vcpui);
@@ -498,8 +498,11 @@ int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu)
 		}
 	}
 
-	if (r > 0)
+	if (r > 0) {
 		kvmi_pf_relax(vcpu, vcpui);
+		if (!kvmi_is_dead(kvmi))
+			kvmi_inject_enter(vcpu, vcpui);
+	}
 
 	srcu_read_unlock(&kvmi->srcu, idx);
 

@@ -22,11 +22,12 @@ static const uint16_t vcpu_commands[] = {
 	KVMI_VCPU_GET_INFO, KVMI_VCPU_CONTROL_EVENTS, KVMI_VCPU_GET_REGISTERS,
 	KVMI_VCPU_SET_REGISTERS, KVMI_VCPU_GET_CPUID, KVMI_VCPU_GET_XCR,
 	KVMI_VCPU_GET_XSAVE, KVMI_VCPU_SET_XSAVE, KVMI_VCPU_GET_MTRR_TYPE,
-	KVMI_VCPU_TRANSLATE_GVA,
+	KVMI_VCPU_TRANSLATE_GVA, KVMI_VCPU_INJECT_EXCEPTION,
 };
 
 static const uint16_t events[] = {
-	KVMI_VM_EVENT_UNHOOK, KVMI_VCPU_EVENT_PAUSE, KVMI_VCPU_EVENT_PF,
+	KVMI_VM_EVENT_UNHOOK, KVMI_VCPU_EVENT_PAUSE, KVMI_VCPU_EVENT_TRAP,
+	KVMI_VCPU_EVENT_PF,
 };
 
 FIXTURE(allow)
@@ -110,6 +111,10 @@ static int try_command(struct kvmi_env *env, uint16_t id)
 		return __kvmi_vcpu_cmd(env, 0, id, NULL, 0, rpl, 16);
 	case KVMI_VCPU_GET_XSAVE:
 		return __kvmi_vcpu_cmd(env, 0, id, NULL, 0, rpl, 4096);
+	case KVMI_VCPU_INJECT_EXCEPTION:
+		/* an NMI, which is none */
+		err = __kvmi_vcpu_cmd(env, 0, id, "\2", 1, NULL, 0);
+		return err == -KVM_EINVAL ? 0 : err;
 	case KVMI_VCPU_SET_REGISTERS:
 	case KVMI_VCPU_SET_XSAVE:
 		err = __kvmi_vcpu_cmd(env, 0, id, NULL, 0, NULL, 0);

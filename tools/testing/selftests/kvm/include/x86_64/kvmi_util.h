@@ -122,6 +122,7 @@ struct kvmi_event {
 	uint16_t vcpu;
 	struct kvmi_vcpu_event common;
 	struct kvmi_vcpu_event_pf pf;
+	struct kvmi_vcpu_event_trap trap;
 };
 
 struct kvmi_queued_msg {

@@ -270,6 +270,8 @@ static size_t event_specific_size(uint16_t event)
 	switch (event) {
 	case KVMI_VCPU_EVENT_PAUSE:
 		return 0;
+	case KVMI_VCPU_EVENT_TRAP:
+		return sizeof(struct kvmi_vcpu_event_trap);
 	case KVMI_VCPU_EVENT_PF:
 		return sizeof(struct kvmi_vcpu_event_pf);
 	default:
@@ -316,6 +318,13 @@ static void parse_event(const struct kvmi_msg *msg, struct kvmi_event *ev)
 		TEST_ASSERT(!ev->common.arch.padding[i],
 			    "event %u: arch padding", ev->event);
 	ev->vcpu = ev->common.vcpu;
+
+	if (ev->event == KVMI_VCPU_EVENT_TRAP) {
+		memcpy(&ev->trap, (void *)(hdr + 1) + sizeof(ev->common),
+		       sizeof(ev->trap));
+		TEST_ASSERT(!ev->trap.padding1 && !ev->trap.padding2,
+			    "TRAP event: padding");
+	}
 
 	if (ev->event == KVMI_VCPU_EVENT_PF) {
 		memcpy(&ev->pf, (void *)(hdr + 1) + sizeof(ev->common),
