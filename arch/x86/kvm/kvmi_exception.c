@@ -92,8 +92,8 @@ static void kvmi_fill_trap(struct kvm_vcpu *vcpu,
 	/* There are none in real mode. */
 	if (ex->has_error_code && is_protmode(vcpu))
 		trap->error_code = ex->error_code;
-	trap->address = ex->vector == PF_VECTOR && ex->has_payload ?
-			ex->payload : vcpu->arch.cr2;
+	if (ex->vector == PF_VECTOR)
+		trap->address = ex->has_payload ? ex->payload : vcpu->arch.cr2;
 }
 
 /**

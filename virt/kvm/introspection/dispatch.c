@@ -246,6 +246,11 @@ static int kvmi_serve(struct kvm_introspection *kvmi, struct kvm_vcpu *vcpu,
 	};
 
 	memcpy(fixed, payload, n);
+	if (vcpu)
+		vcpu->stat.generic.kvmi.vcpu_commands++;
+	else
+		kvmi->kvm->stat.generic.kvmi.vm_commands++;
+
 	return cmd->fn(&req);
 }
 

@@ -302,6 +302,7 @@ static int kvmi_wait_for_reply(struct kvm_vcpu *vcpu,
 	int r;
 
 	kvmi_start_reading(vcpu, kvmi);
+	vcpu->stat.generic.kvmi.waits++;
 
 	for (;;) {
 		if (kvmi_recv_has_more(kvmi))
@@ -327,6 +328,14 @@ static int kvmi_wait_for_reply(struct kvm_vcpu *vcpu,
 	return r;
 }
 
+static void kvmi_count_event(struct kvm_vcpu *vcpu, u16 id)
+{
+	struct kvmi_vcpu_stat *stat = &vcpu->stat.generic.kvmi;
+
+	if (!WARN_ON_ONCE(id / 2 >= ARRAY_SIZE(stat->events)))
+		stat->events[id / 2]++;
+}
+
 /* Returns 0, or -EINTR if a signal came first. */
 static int kvmi_deliver_event(struct kvm_vcpu *vcpu,
 			      struct kvm_vcpu_introspection *vcpui, u16 id,
@@ -343,6 +352,8 @@ static int kvmi_deliver_event(struct kvm_vcpu *vcpu,
 		}
 		if (r)
 			kvmi_kill(vcpui->kvmi, NULL);
+		else
+			kvmi_count_event(vcpu, id);
 	}
 
 	return kvmi_wait_for_reply(vcpu, vcpui);

@@ -197,6 +197,10 @@ int kvmi_vm_event_unhook(struct kvm_introspection *kvmi)
 	if (!test_bit(KVMI_VM_EVENT_UNHOOK, kvmi->vm_events))
 		return -ENOENT;
 
-	return kvmi_sock_try_send(kvmi, vec, ARRAY_SIZE(vec),
-				  sizeof(hdr) + sizeof(ev)) ? 0 : -ENOENT;
+	if (!kvmi_sock_try_send(kvmi, vec, ARRAY_SIZE(vec),
+				sizeof(hdr) + sizeof(ev)))
+		return -ENOENT;
+
+	kvmi->kvm->stat.generic.kvmi.event_unhook++;
+	return 0;
 }
