@@ -71,8 +71,8 @@ struct kvmi_dom {
 	bool reading;
 	bool sending;
 
-	__u32 seq;
 	TAILQ_HEAD(kvmi_commands, kvmi_command) commands;	/* the oldest first */
+	__u32 seq;
 	unsigned int nr_commands;
 	struct kvmi_late_reply late[KVMI_MAX_LATE_REPLIES];
 	unsigned int nr_late;

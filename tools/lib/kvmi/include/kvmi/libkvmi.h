@@ -249,6 +249,31 @@ int kvmi_event_reply_data(struct kvmi_dom *dom, const struct kvmi_event *event,
 int kvmi_event_reply_value(struct kvmi_dom *dom, const struct kvmi_event *event,
 			   __u64 value);
 
+/* --- stopping, stepping, breakpoints ------------------------------------------- */
+
+struct kvmi_debug;
+
+/* What kvmi_debug_event() found an event to be. */
+enum kvmi_debug_result {
+	KVMI_DEBUG_FOREIGN,		/* none of its business: answer it */
+	KVMI_DEBUG_HANDLED,		/* answered, now or later */
+	KVMI_DEBUG_HIT,			/* a breakpoint; the vCPU waits */
+	KVMI_DEBUG_STEPPED,		/* kvmi_debug_step() is done; it waits */
+	KVMI_DEBUG_PAUSED,		/* kvmi_debug_pause() is done; it waits */
+};
+
+int kvmi_debug_new(struct kvmi_dom *dom, struct kvmi_debug **debug);
+void kvmi_debug_free(struct kvmi_debug *debug);
+int kvmi_debug_insert(struct kvmi_debug *debug, __u64 gpa);
+int kvmi_debug_remove(struct kvmi_debug *debug, __u64 gpa);
+int kvmi_debug_event(struct kvmi_debug *debug, const struct kvmi_event *event);
+int kvmi_debug_pause(struct kvmi_debug *debug, __u16 vcpu);
+int kvmi_debug_step(struct kvmi_debug *debug, __u16 vcpu);
+int kvmi_debug_continue(struct kvmi_debug *debug, __u16 vcpu);
+int kvmi_debug_waiting(struct kvmi_debug *debug, __u16 vcpu,
+		       struct kvmi_event *event);
+int kvmi_debug_finish(struct kvmi_debug *debug, int timeout_ms);
+
 /* --- an event loop, for those who have none --------------------------------- */
 
 struct kvmi_loop;
