@@ -2,6 +2,7 @@
 /* Asking a listener over its control socket. */
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -20,6 +21,7 @@ int client_open(struct control_client *client, const struct common_options *opti
 
 	memset(client, 0, sizeof(*client));
 	client->fd = -1;
+	client->in.passed_fd = -1;
 	if (!path)
 		return fail(KVMI_EXIT_USAGE,
 			    "--control is missing, and neither $KVMI_CONTROL nor $XDG_RUNTIME_DIR is set");
@@ -33,6 +35,7 @@ int client_open(struct control_client *client, const struct common_options *opti
 		return fail(KVMI_EXIT_FAILED, "socket: %s", strerror(errno));
 	if (!connect(client->fd, (struct sockaddr *)&addr, sizeof(addr))) {
 		client->in.fd = client->fd;
+		client->in.passed_fd = -1;
 		return 0;
 	}
 	err = errno;
@@ -49,6 +52,25 @@ void client_close(struct control_client *client)
 	if (client->fd >= 0)
 		close(client->fd);
 	line_reader_free(&client->in);
+}
+
+static int stream_fd = -1;
+
+static void end_stream(int sig)
+{
+	(void)sig;
+	shutdown(stream_fd, SHUT_WR);
+}
+
+void client_end_on_signal(struct control_client *client)
+{
+	/* Once: who is impatient sends it a second time. */
+	struct sigaction sa = { .sa_handler = end_stream, .sa_flags = SA_RESETHAND | SA_RESTART };
+
+	stream_fd = client->fd;
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGHUP, &sa, NULL);
 }
 
 struct json_object *client_request(const struct common_options *options, const char *cmd)

@@ -19,6 +19,11 @@ struct json_object *client_request(const struct common_options *options, const c
 /* Send the request, which is freed, and get the reply; a refusal is a failure. */
 int client_ask(struct control_client *client, struct json_object *request,
 	       struct json_object **reply);
+/*
+ * On a signal that would end the process, end the stream instead: the listener
+ * then sends its last line.
+ */
+void client_end_on_signal(struct control_client *client);
 /* The next line of a stream. */
 int client_next(struct control_client *client, struct json_object **line);
 

@@ -48,12 +48,24 @@ bool json_get_bool(struct json_object *object, const char *name);
 /* Print one line, and free the object. */
 void json_print(struct json_object *object);
 
+int cmd_break(int argc, char **argv);
+int cmd_cr(int argc, char **argv);
+int cmd_dump(int argc, char **argv);
 int cmd_hook(int argc, char **argv);
 int cmd_info(int argc, char **argv);
+int cmd_list(int argc, char **argv);
 int cmd_listen(int argc, char **argv);
+int cmd_msr(int argc, char **argv);
+int cmd_pause(int argc, char **argv);
 int cmd_protect(int argc, char **argv);
+int cmd_read(int argc, char **argv);
+int cmd_regs(int argc, char **argv);
+int cmd_resume(int argc, char **argv);
+int cmd_step(int argc, char **argv);
+int cmd_translate(int argc, char **argv);
 int cmd_unhook(int argc, char **argv);
 int cmd_watch(int argc, char **argv);
+int cmd_write(int argc, char **argv);
 
 #define KVMI_VERSION_TEXT	"kvmi 0.1.0"
 

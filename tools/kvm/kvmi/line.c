@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "failure.h"
 #include "line.h"
@@ -56,6 +57,46 @@ static int make_room(struct line_reader *r, size_t max)
 	return 0;
 }
 
+/* The last file that comes is kept, and no other. */
+static void take_fd(struct line_reader *r, struct msghdr *msg)
+{
+	struct cmsghdr *c;
+	size_t i, n;
+	int fd;
+
+	for (c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(fd);
+		for (i = 0; i < n; i++) {
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
+			if (r->passed_fd >= 0)
+				close(r->passed_fd);
+			r->passed_fd = fd;
+		}
+	}
+}
+
+static ssize_t receive(struct line_reader *r)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = { .iov_base = r->buf + r->len, .iov_len = r->size - r->len };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf),
+	};
+	ssize_t n = recvmsg(r->fd, &msg, MSG_CMSG_CLOEXEC);
+
+	if (n >= 0)
+		take_fd(r, &msg);
+	return n;
+}
+
 int line_read(struct line_reader *r, size_t max, struct json_object **object)
 {
 	size_t start, len;
@@ -75,7 +116,7 @@ int line_read(struct line_reader *r, size_t max, struct json_object **object)
 		err = make_room(r, max);
 		if (err)
 			return err;
-		n = recv(r->fd, r->buf + r->len, r->size - r->len, 0);
+		n = receive(r);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
@@ -90,9 +131,39 @@ void line_reader_free(struct line_reader *r)
 {
 	free(r->buf);
 	r->buf = NULL;
+	if (r->passed_fd >= 0)
+		close(r->passed_fd);
+	r->passed_fd = -1;
+}
+
+static ssize_t send_some(int fd, char *buf, size_t size, int passed_fd)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { 0 };
+	struct iovec iov = { .iov_base = buf, .iov_len = size };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct cmsghdr *c;
+
+	if (passed_fd >= 0) {
+		msg.msg_control = control.buf;
+		msg.msg_controllen = sizeof(control.buf);
+		c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &passed_fd, sizeof(int));
+	}
+	return sendmsg(fd, &msg, MSG_NOSIGNAL);
 }
 
 int line_send(int fd, struct json_object *object)
+{
+	return line_send_fd(fd, object, -1);
+}
+
+int line_send_fd(int fd, struct json_object *object, int passed_fd)
 {
 	size_t len, off = 0;
 	const char *text;
@@ -108,7 +179,7 @@ int line_send(int fd, struct json_object *object)
 	}
 	json_object_put(object);
 	while (line && off < len) {
-		n = send(fd, line + off, len - off, MSG_NOSIGNAL);
+		n = send_some(fd, line + off, len - off, off ? -1 : passed_fd);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)

@@ -13,6 +13,7 @@ struct line_reader {
 	size_t size;
 	size_t len;		/* received */
 	size_t done;		/* handed out */
+	int passed_fd;		/* a file that came along, or -1 */
 };
 
 /* The next object: 0, -1 at the end of the stream, or a failure's status. */
@@ -20,5 +21,7 @@ int line_read(struct line_reader *reader, size_t max, struct json_object **objec
 void line_reader_free(struct line_reader *reader);
 /* Send an object and free it: 0, or -1 if nobody is there to hear it. */
 int line_send(int fd, struct json_object *object);
+/* The same with a file to go along, or -1. */
+int line_send_fd(int fd, struct json_object *object, int passed_fd);
 
 #endif /* KVMI_LINE_H */

@@ -17,9 +17,21 @@ static const struct verb {
 	{ "listen", cmd_listen, "wait for VMs and hold their connections" },
 	{ "hook", cmd_hook, "connect a VM of a running VMM to a tool" },
 	{ "unhook", cmd_unhook, "disconnect it" },
+	{ "list", cmd_list, "list the connected VMs" },
 	{ "info", cmd_info, "show what is known about a connected VM" },
+	{ "regs", cmd_regs, "show the registers of its vCPUs" },
+	{ "cr", cmd_cr, "show control registers, or have writes to them reported" },
+	{ "msr", cmd_msr, "show MSRs, or have writes to them reported" },
+	{ "read", cmd_read, "print its memory" },
+	{ "write", cmd_write, "write its memory" },
+	{ "translate", cmd_translate, "tell where a virtual address lies" },
+	{ "dump", cmd_dump, "write its memory and registers into an ELF core" },
+	{ "pause", cmd_pause, "have vCPUs stand still" },
+	{ "resume", cmd_resume, "let them run on" },
+	{ "step", cmd_step, "execute single instructions" },
+	{ "break", cmd_break, "print each time that the guest executes something" },
 	{ "protect", cmd_protect, "say what the guest may do with its memory" },
-	{ "watch", cmd_watch, "print the guest's page-fault events" },
+	{ "watch", cmd_watch, "print the guest's events" },
 };
 
 static void usage(FILE *to)

@@ -171,3 +171,41 @@ void make_printable(char *text)
 		if (*text < 0x20 || *text > 0x7e)
 			*text = '?';
 }
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+bool parse_hex(const char *text, uint8_t *buf, size_t size)
+{
+	int high, low;
+	size_t i;
+
+	for (i = 0; i < size; i++) {
+		high = hex_digit(text[2 * i]);
+		low = high < 0 ? -1 : hex_digit(text[2 * i + 1]);
+		if (low < 0)
+			return false;
+		buf[i] = high << 4 | low;
+	}
+	return !text[2 * size];
+}
+
+void format_hex(const uint8_t *buf, size_t size, char *text)
+{
+	static const char digits[] = "0123456789abcdef";
+	size_t i;
+
+	for (i = 0; i < size; i++) {
+		text[2 * i] = digits[buf[i] >> 4];
+		text[2 * i + 1] = digits[buf[i] & 15];
+	}
+	text[2 * size] = '\0';
+}

@@ -33,6 +33,11 @@ int parse_range(const char *text, struct page_range *range);
 int parse_access(const char *text, uint8_t *access);
 bool parse_uuid(const char *text, uint8_t uuid[16]);
 
+/* "00ff": @size bytes, all of the text. */
+bool parse_hex(const char *text, uint8_t *buf, size_t size);
+/* The other way round; @text has room for 2 * @size + 1 characters. */
+void format_hex(const uint8_t *buf, size_t size, char *text);
+
 const char *format_access(uint8_t access, char text[ACCESS_TEXT_SIZE]);
 const char *format_uuid(const uint8_t uuid[16], char text[UUID_TEXT_SIZE]);
 /* "12 MiB", "4 KiB". */

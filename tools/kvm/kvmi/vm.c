@@ -13,7 +13,7 @@
 
 #include "common.h"
 #include "guest-pt.h"
-#include "vm.h"
+#include "vm-internal.h"
 
 #define MAX_VMS			256
 #define HANDSHAKE_TIMEOUT_MS	10000
@@ -24,58 +24,11 @@
 #define COMMAND_TIMEOUT_MS	5000
 #define READY_TIMEOUT_S		45
 #define KEEPER_PERIOD_MS	500	/* how often to look for new vCPUs */
+#define FINISH_TIMEOUT_MS	1000	/* to take breakpoints out of the guest */
 #define ENABLE_TIMEOUT_S	6	/* for a request to wait for the keeper */
 #define MAX_PROTECT_PAGES	(4ULL << 20)
 
 #define MSR_LSTAR		0xc0000082
-
-enum vm_state {
-	VM_CONNECTING,			/* until we know what we may do */
-	VM_READY,
-	VM_GONE,
-};
-
-enum pf_state {
-	PF_OFF,
-	PF_ON,
-	PF_ASKED,			/* the vCPU will switch it on when it runs */
-	PF_NOT_YET,			/* the guest has not started this vCPU */
-};
-
-struct vm {
-	LIST_ENTRY(vm) entry;
-	struct vms *vms;
-	unsigned int number;
-	unsigned int refs;		/* under vms->lock */
-	pid_t pid;			/* of the VMM, as the socket knows it */
-	struct kvmi_hello hello;
-	char uuid[UUID_TEXT_SIZE];
-	struct kvmi_dom *dom;
-	pthread_t keeper;
-
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	enum vm_state state;
-	char why[FAILURE_SIZE];		/* it has gone, or cannot be used */
-	int why_status;
-	struct kvmi_get_version_reply version;
-	uint64_t commands;		/* allowed ones, a bit per id */
-	uint64_t events;
-	uint32_t vcpu_count;
-	bool want_pf;			/* page-fault events on all vCPUs */
-	bool pf_tried;			/* by the keeper, at least once */
-	char pf_why[FAILURE_SIZE];	/* ... and why that failed */
-	int pf_status;
-	uint8_t *pf;			/* enum pf_state per vCPU */
-	uint32_t nr_pf;
-	LIST_HEAD(, watcher) watchers;
-	uint64_t nr_events;
-	uint64_t nr_unwatched;
-
-	/* Page access: the map is what the kernel has.  Taken without @lock. */
-	pthread_mutex_t access_lock;
-	struct access_map access;
-};
 
 /* --- reporting ------------------------------------------------------------------ */
 
@@ -137,15 +90,20 @@ const char *action_name(uint8_t action)
 	return action < 3 ? names[action] : "?";
 }
 
-/* A failure of the library as one of ours. */
-static int fail_kvmi(int err)
+int fail_kvmi(int err)
 {
 	return fail(status_of_errno(err), "%s", kvmi_error());
 }
 
+int fail_vm(const struct vm *vm, int err)
+{
+	return fail(status_of_errno(err), "VM %u (%s): %s", vm->number,
+		    vm->hello.name, kvmi_error());
+}
+
 /* --- waiting --------------------------------------------------------------------- */
 
-static void deadline_in(struct timespec *ts, unsigned int ms)
+void vm_deadline(struct timespec *ts, unsigned int ms)
 {
 	clock_gettime(CLOCK_MONOTONIC, ts);
 	ts->tv_sec += ms / 1000;
@@ -325,10 +283,20 @@ static void set_failed(struct vm *vm, int status)
 	kvmi_dom_shutdown(vm->dom);
 }
 
+/* Sleep, unless there is something else to do; called with vm->lock held. */
+static void wait_for_change(struct vm *vm, unsigned int ms)
+{
+	struct timespec end;
+
+	vm_deadline(&end, ms);
+	while (vm->state == VM_READY && !vm->letting_go &&
+	       !pthread_cond_timedwait(&vm->changed, &vm->lock, &end))
+		;
+}
+
 static void *keeper_thread(void *arg)
 {
 	struct vm *vm = arg;
-	struct timespec next;
 	int err;
 
 	err = get_acquainted(vm);
@@ -343,23 +311,33 @@ static void *keeper_thread(void *arg)
 		vm->state = VM_READY;
 	pthread_cond_broadcast(&vm->changed);
 	while (vm->state == VM_READY) {
+		if (vm->letting_go) {
+			pthread_mutex_unlock(&vm->lock);
+			kvmi_debug_finish(vm->debug, FINISH_TIMEOUT_MS);
+			kvmi_dom_shutdown(vm->dom);
+			return NULL;
+		}
+		if (!vm->want_pf && vm->nr_wishes) {
+			pthread_mutex_unlock(&vm->lock);
+			vm_grant_wishes(vm);
+			pthread_mutex_lock(&vm->lock);
+			wait_for_change(vm, KEEPER_PERIOD_MS);
+			continue;
+		}
 		if (!vm->want_pf) {
 			pthread_cond_wait(&vm->changed, &vm->lock);
 			continue;
 		}
 		pthread_mutex_unlock(&vm->lock);
 		err = enable_pf(vm);
+		vm_grant_wishes(vm);
 		pthread_mutex_lock(&vm->lock);
 		vm->pf_status = err;
 		if (err)
 			save_failure(vm->pf_why);
 		vm->pf_tried = true;
 		pthread_cond_broadcast(&vm->changed);
-
-		deadline_in(&next, KEEPER_PERIOD_MS);
-		while (vm->state == VM_READY &&
-		       !pthread_cond_timedwait(&vm->changed, &vm->lock, &next))
-			;
+		wait_for_change(vm, KEEPER_PERIOD_MS);
 	}
 	pthread_mutex_unlock(&vm->lock);
 	return NULL;
@@ -381,22 +359,54 @@ static bool decides(const struct watcher *w)
 	return w->once || w->action != KVMI_EVENT_ACTION_CONTINUE;
 }
 
-/* Tell all watchers; called with vm->lock held. */
+static bool is_wanted(const struct watcher *w, const struct vm_event *event)
+{
+	unsigned int i;
+
+	if (w->ended || !(w->kinds & (1U << event->id)))
+		return false;
+	if (w->vcpu >= 0 && w->vcpu != event->vcpu)
+		return false;
+	if (event->gpa != KVMI_NO_ADDRESS && w->gpa_end &&
+	    (event->gpa < w->gpa_start || event->gpa > w->gpa_end))
+		return false;
+	for (i = 0; i < w->nr_gpas; i++)
+		if (w->gpas[i] == event->gpa)
+			return true;
+	return !w->nr_gpas;
+}
+
+/* Called with vm->lock held. */
 static void tell_watchers(struct vm *vm, const struct vm_event *event)
 {
 	struct watcher *w;
 
 	LIST_FOREACH(w, &vm->watchers, entry) {
-		if (w->ended)
+		if (!is_wanted(w, event))
 			continue;
 		if (w->head - w->tail == WATCHER_EVENTS)
 			w->lost++;
 		else
 			w->ring[w->head++ % WATCHER_EVENTS] = *event;
+		w->counts[event->id]++;
 		if (++w->seen == w->count)
 			w->ended = true;
 		wake_watcher(w);
 	}
+}
+
+bool vm_tell(struct vm *vm, struct vm_event *event)
+{
+	struct watcher *w;
+	bool wanted = false;
+
+	clock_gettime(CLOCK_REALTIME, &event->time);
+	pthread_mutex_lock(&vm->lock);
+	LIST_FOREACH(w, &vm->watchers, entry)
+		wanted |= is_wanted(w, event);
+	tell_watchers(vm, event);
+	pthread_mutex_unlock(&vm->lock);
+	return wanted;
 }
 
 /* Give the page back the right that the guest lacked. */
@@ -422,6 +432,7 @@ static int lift(struct vm *vm, uint64_t gpa, uint8_t bits)
 static void handle_pf(struct vm *vm, const struct kvmi_event *ev)
 {
 	struct vm_event event = {
+		.id = ev->id,
 		.vcpu = ev->vcpu,
 		.rip = ev->arch.regs.rip,
 		.gva = ev->pf.gva,
@@ -436,7 +447,7 @@ static void handle_pf(struct vm *vm, const struct kvmi_event *ev)
 	pthread_mutex_lock(&vm->lock);
 	vm->nr_events++;
 	LIST_FOREACH(w, &vm->watchers, entry) {
-		if (w->ended)
+		if (!is_wanted(w, &event))
 			continue;
 		watched = true;
 		if (decides(w)) {
@@ -466,6 +477,54 @@ static void handle_pf(struct vm *vm, const struct kvmi_event *ev)
 	pthread_mutex_unlock(&vm->lock);
 }
 
+/* What is told, and let happen. */
+static void handle_other(struct vm *vm, const struct kvmi_event *ev)
+{
+	struct vm_event event = {
+		.id = ev->id,
+		.vcpu = ev->vcpu,
+		.rip = ev->arch.regs.rip,
+		.gva = KVMI_NO_ADDRESS,
+		.gpa = KVMI_NO_ADDRESS,
+	};
+
+	switch (ev->id) {
+	case KVMI_VCPU_EVENT_CR:
+		event.number = ev->cr.cr;
+		event.old_value = ev->cr.old_value;
+		event.new_value = ev->cr.new_value;
+		break;
+	case KVMI_VCPU_EVENT_MSR:
+		event.number = ev->msr.msr;
+		event.old_value = ev->msr.old_value;
+		event.new_value = ev->msr.new_value;
+		break;
+	case KVMI_VCPU_EVENT_XSETBV:
+		event.number = ev->xsetbv.xcr;
+		event.old_value = ev->xsetbv.old_value;
+		event.new_value = ev->xsetbv.new_value;
+		break;
+	case KVMI_VCPU_EVENT_DESCRIPTOR:
+		event.number = ev->descriptor.descriptor;
+		event.new_value = ev->descriptor.write;
+		break;
+	case KVMI_VCPU_EVENT_TRAP:
+		event.number = ev->trap.nr;
+		event.old_value = ev->trap.error_code;
+		event.new_value = ev->trap.address;
+		break;
+	case KVMI_VCPU_EVENT_BREAKPOINT:
+		event.gpa = ev->breakpoint.gpa;
+		event.gva = ev->arch.regs.rip;
+		break;
+	}
+	if (ev->id == KVMI_VCPU_EVENT_CR || ev->id == KVMI_VCPU_EVENT_MSR)
+		kvmi_event_reply_value(vm->dom, ev, event.new_value);
+	else
+		kvmi_event_reply(vm->dom, ev, KVMI_EVENT_ACTION_CONTINUE);
+	vm_tell(vm, &event);
+}
+
 /* Until the connection ends; leaves the reason in failure(). */
 static int handle_events(struct vm *vm)
 {
@@ -474,16 +533,23 @@ static int handle_events(struct vm *vm)
 
 	for (;;) {
 		ret = kvmi_event_next(vm->dom, &ev, -1);
+		if (ret < 0 && vm->letting_go)
+			return fail(KVMI_EXIT_GONE, vm->vms->stopping ?
+				    "the listener ends" : "the VMM asked to let it go");
 		if (ret < 0)
 			return fail_kvmi(ret);
 		if (ev.id == KVMI_VM_EVENT_UNHOOK) {
-			kvmi_dom_shutdown(vm->dom);
-			return fail(KVMI_EXIT_GONE, "the VMM asked to let it go");
+			/* The keeper does, when the guest is as it was. */
+			pthread_mutex_lock(&vm->lock);
+			vm->letting_go = true;
+			pthread_cond_broadcast(&vm->changed);
+			pthread_mutex_unlock(&vm->lock);
+			continue;
 		}
 		if (ev.id == KVMI_VCPU_EVENT_PF)
 			handle_pf(vm, &ev);
-		else if (ev.id & 1)
-			kvmi_event_reply(vm->dom, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		else if (!vm_debug_event(vm, &ev) && ev.id & 1)
+			handle_other(vm, &ev);
 	}
 }
 
@@ -501,11 +567,13 @@ void vms_init(struct vms *vms, bool json)
 
 static void free_vm(struct vm *vm)
 {
+	kvmi_debug_free(vm->debug);
 	kvmi_dom_close(vm->dom);
 	access_map_free(&vm->access);
 	free(vm->pf);
 	pthread_mutex_destroy(&vm->lock);
 	pthread_mutex_destroy(&vm->access_lock);
+	pthread_mutex_destroy(&vm->wish_lock);
 	pthread_cond_destroy(&vm->changed);
 	free(vm);
 }
@@ -539,6 +607,11 @@ static struct vm *new_vm(struct vms *vms, int fd, const struct kvmi_hello *hello
 		free(vm);
 		return NULL;
 	}
+	if (kvmi_debug_new(vm->dom, &vm->debug)) {
+		kvmi_dom_close(vm->dom);
+		free(vm);
+		return NULL;
+	}
 	vm->vms = vms;
 	vm->refs = 1;
 	vm->hello = *hello;
@@ -546,6 +619,7 @@ static struct vm *new_vm(struct vms *vms, int fd, const struct kvmi_hello *hello
 	format_uuid(hello->uuid, vm->uuid);
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_mutex_init(&vm->access_lock, NULL);
+	pthread_mutex_init(&vm->wish_lock, NULL);
 	init_cond(&vm->changed);
 	LIST_INIT(&vm->watchers);
 	return vm;
@@ -675,11 +749,18 @@ void vms_shutdown(struct vms *vms)
 	struct timespec end;
 	struct vm *vm;
 
-	deadline_in(&end, SHUTDOWN_TIMEOUT_MS);
+	vm_deadline(&end, SHUTDOWN_TIMEOUT_MS);
 	pthread_mutex_lock(&vms->lock);
 	vms->stopping = true;
-	LIST_FOREACH(vm, &vms->list, entry)
-		kvmi_dom_shutdown(vm->dom);
+	LIST_FOREACH(vm, &vms->list, entry) {
+		/* The keeper ends one that is in use, once the guest is as it was. */
+		pthread_mutex_lock(&vm->lock);
+		vm->letting_go = true;
+		pthread_cond_broadcast(&vm->changed);
+		if (vm->state != VM_READY)
+			kvmi_dom_shutdown(vm->dom);
+		pthread_mutex_unlock(&vm->lock);
+	}
 	while (vms->nr_threads &&
 	       !pthread_cond_timedwait(&vms->changed, &vms->lock, &end))
 		;
@@ -743,7 +824,7 @@ int vm_get(struct vms *vms, const char *selector, struct vm **found)
 	if (err)
 		return err;
 
-	deadline_in(&end, READY_TIMEOUT_S * 1000);
+	vm_deadline(&end, READY_TIMEOUT_S * 1000);
 	pthread_mutex_lock(&vm->lock);
 	while (vm->state == VM_CONNECTING &&
 	       !pthread_cond_timedwait(&vm->changed, &vm->lock, &end))
@@ -762,13 +843,20 @@ int vm_get(struct vms *vms, const char *selector, struct vm **found)
 	return err;
 }
 
-/* Is a command allowed?  Tells before half the work is done. */
-static int check_allowed(struct vm *vm, uint16_t id)
+int check_allowed(struct vm *vm, uint16_t id)
 {
 	if (vm->commands & (1ULL << id))
 		return 0;
 	return fail(KVMI_EXIT_DENIED, "VM %u (%s): the VMM does not allow %s",
 		    vm->number, vm->hello.name, kvmi_message_name(id));
+}
+
+int check_event_allowed(struct vm *vm, uint16_t id)
+{
+	if (vm->events & (1ULL << id))
+		return 0;
+	return fail(KVMI_EXIT_DENIED, "VM %u (%s): the VMM does not allow %s",
+		    vm->number, vm->hello.name, kvmi_event_name(id));
 }
 
 /* --- info ----------------------------------------------------------------------------- */
@@ -779,6 +867,27 @@ void vm_describe(struct vm *vm, struct json_object *out)
 	json_add_string(out, "name", vm->hello.name);
 	json_add_string(out, "uuid", vm->uuid);
 	json_add_int(out, "pid", vm->pid);
+}
+
+void vms_list(struct vms *vms, struct json_object *out)
+{
+	struct json_object *list = json_object_new_array(), *o;
+	struct vm *vm;
+
+	pthread_mutex_lock(&vms->lock);
+	LIST_FOREACH(vm, &vms->list, entry) {
+		o = json_object_new_object();
+		vm_describe(vm, o);
+		pthread_mutex_lock(&vm->lock);
+		json_add_string(o, "state", vm->state == VM_READY ? "ready" :
+				vm->state == VM_GONE ? "gone" : "connecting");
+		json_add_int(o, "vcpus", vm->vcpu_count);
+		pthread_mutex_unlock(&vm->lock);
+		/* The newest stands first in our list. */
+		json_object_array_put_idx(list, json_object_array_length(list), o);
+	}
+	pthread_mutex_unlock(&vms->lock);
+	json_object_object_add(out, "vms", list);
 }
 
 static struct json_object *names_of(uint64_t bits, const char *(*name)(unsigned int))
@@ -811,7 +920,7 @@ static void add_registers(struct json_object *out, const struct kvmi_registers *
 	json_object_object_add(out, "registers", o);
 }
 
-static int read_guest(void *data, uint64_t gpa, void *buf, size_t size)
+int read_guest(void *data, uint64_t gpa, void *buf, size_t size)
 {
 	struct vm *vm = data;
 	int err;
@@ -923,7 +1032,7 @@ static int start_pf(struct vm *vm, struct json_object *out)
 	uint32_t i;
 	int err = 0;
 
-	deadline_in(&end, ENABLE_TIMEOUT_S * 1000);
+	vm_deadline(&end, ENABLE_TIMEOUT_S * 1000);
 	pthread_mutex_lock(&vm->lock);
 	vm->want_pf = true;
 	pthread_cond_broadcast(&vm->changed);
@@ -1023,10 +1132,8 @@ int vm_protect(struct vm *vm, const struct page_range *ranges,
 		err = check_allowed(vm, KVMI_VCPU_CONTROL_EVENTS);
 		if (!err)
 			err = check_allowed(vm, KVMI_VM_GET_INFO);
-		if (!err && !(vm->events & (1ULL << KVMI_VCPU_EVENT_PF)))
-			err = fail(KVMI_EXIT_DENIED,
-				   "VM %u (%s): the VMM does not allow %s", vm->number,
-				   vm->hello.name, kvmi_event_name(KVMI_VCPU_EVENT_PF));
+		if (!err)
+			err = check_event_allowed(vm, KVMI_VCPU_EVENT_PF);
 		/* First the events, so that none is missed. */
 		if (!err)
 			err = start_pf(vm, out);

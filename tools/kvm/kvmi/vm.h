@@ -29,10 +29,14 @@ struct vm;
 /* What a watcher is told about an event. */
 struct vm_event {
 	struct timespec time;
+	uint16_t id;			/* KVMI_VCPU_EVENT_* */
 	uint16_t vcpu;
 	uint64_t rip;
 	uint64_t gva;
 	uint64_t gpa;
+	uint32_t number;		/* of the register, vector or table */
+	uint64_t old_value;
+	uint64_t new_value;
 	uint8_t access;
 	uint8_t action;			/* KVMI_EVENT_ACTION_*, as answered */
 	bool lifted;			/* by a watcher with @once */
@@ -40,6 +44,7 @@ struct vm_event {
 };
 
 #define WATCHER_EVENTS	1024
+#define WATCHER_GPAS	64
 
 /*
  * Somebody who wants to see events.  What cannot be kept for him is counted as
@@ -50,10 +55,16 @@ struct watcher {
 	uint8_t action;			/* what to answer */
 	bool once;			/* lift what was violated, then RETRY */
 	uint64_t count;			/* end after so many events; 0: never */
+	uint32_t kinds;			/* a bit for each event id */
+	int vcpu;			/* or -1 for all */
+	uint64_t gpa_start, gpa_end;	/* the last one; 0: all */
+	uint64_t gpas[WATCHER_GPAS];	/* or just these */
+	unsigned int nr_gpas;
 
 	int wake_fd;			/* readable when there is something */
 	uint64_t seen;
 	uint64_t lost;
+	uint64_t counts[32];		/* by event id */
 	unsigned int head, tail;	/* of the ring */
 	struct vm_event ring[WATCHER_EVENTS];
 	bool ended;			/* no more events will come ... */
@@ -87,6 +98,31 @@ void vm_describe(struct vm *vm, struct json_object *out);
 int vm_info(struct vm *vm, bool kernel, struct json_object *out);
 int vm_protect(struct vm *vm, const struct page_range *ranges,
 	       const uint8_t *access, size_t n, struct json_object *out);
+
+void vms_list(struct vms *vms, struct json_object *out);
+
+/* vm-debug.c; @vcpu is -1 where all are meant. */
+int vm_regs(struct vm *vm, int vcpu, const uint32_t *msrs, unsigned int nmsrs,
+	    struct json_object *out);
+int vm_translate(struct vm *vm, uint16_t vcpu, uint64_t gva, uint64_t *gpa);
+int vm_read(struct vm *vm, int vcpu, uint64_t address, void *buf, size_t size);
+int vm_write(struct vm *vm, int vcpu, uint64_t address, const void *buf, size_t size);
+int vm_want_event(struct vm *vm, uint16_t id, bool on);
+int vm_track(struct vm *vm, bool msr, uint32_t number, bool on);
+int vm_pause(struct vm *vm, int vcpu, struct json_object *out);
+int vm_resume(struct vm *vm, int vcpu, struct json_object *out);
+/* One instruction; @event is the vCPU's state behind it. */
+int vm_step(struct vm *vm, uint16_t vcpu, struct kvmi_event *event);
+int vm_break(struct vm *vm, uint64_t gpa);
+int vm_unbreak(struct vm *vm, uint64_t gpa);
+bool vm_is_paused(struct vm *vm, uint16_t vcpu);
+void vm_remove_breaks(struct vm *vm, const uint64_t *gpas, size_t n, int err);
+
+/* vm-dump.c */
+typedef int (*dump_progress)(void *data, uint64_t done, uint64_t total, uint64_t bytes);
+
+int vm_dump(struct vm *vm, int fd, uint64_t max_gpa, dump_progress progress, void *data,
+	    struct json_object *out);
 
 int vm_watch(struct vm *vm, struct watcher *watcher);
 void vm_unwatch(struct vm *vm, struct watcher *watcher);

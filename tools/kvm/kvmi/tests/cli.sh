@@ -13,7 +13,8 @@ unset KVMI_CONTROL XDG_RUNTIME_DIR
 # shellcheck source-path=SCRIPTDIR source=tap.sh
 . "$(dirname "$0")/tap.sh"
 
-verbs=(hook info listen protect unhook watch)
+verbs=(break cr dump hook info list listen msr pause protect read regs resume step
+	translate unhook watch write)
 
 # --- help ----------------------------------------------------------------------
 
@@ -90,10 +91,21 @@ usage_error "--once answers retry" watch --once --action crash
 usage_error '--count: "0" is not' watch --count 0
 usage_error '--count: "-1" is not' watch --count=-1
 usage_error '"x" is too much' info x
+usage_error "WHERE is missing" break
+usage_error "FILE is missing" dump
+usage_error "ADDRESS is missing" read
+usage_error "MSR is missing" msr
+usage_error "CR is missing" cr --on
+usage_error '"8" is not 0, 3 or 4' cr 8
+usage_error '--vcpu: "-1" is not within' regs --vcpu=-1
+usage_error '--count: "0" is not' step --count 0
+usage_error 'BYTES: "abc" is not' write 0x1000 abc
+usage_error 'LENGTH: "x" is not' read 0x1000 x
 
 # --- nobody there -------------------------------------------------------------------
 
-for verb in "info" "watch" "protect 0x1000 r--"; do
+for verb in "info" "watch" "protect 0x1000 r--" "list" "regs" "cr" "msr 0x10" "pause" \
+	"resume" "step" "break 0x1000" "read 0x1000" "write 0x1000 00" "translate 0x1000"; do
 	# shellcheck disable=SC2086 # several words
 	run 3 "kvmi $verb without a listener" "$kvmi" $verb --control "$tmp/none"
 	has "$tmp/err" "$tmp/none: no listener is there" "is named"
@@ -108,6 +120,29 @@ run 3 "the environment names the control socket" env "KVMI_CONTROL=$tmp/other" "
 has "$tmp/err" "$tmp/other: no listener" "is used"
 run 2 "a path that is too long" "$kvmi" info --control "/$(printf 'x%.0s' {1..120})"
 has "$tmp/err" "at most 107 characters" "is refused"
+
+# --- completion ------------------------------------------------------------------------
+
+# complete WORD...: what bash offers for the last one
+complete_words()
+{
+	bash -c '. "$0" && COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) && _kvmi && printf "%s\n" "${COMPREPLY[@]}"' \
+		"$(dirname "$0")/../bash-completion/kvmi" "$@" > "$tmp/out" 2> "$tmp/err"
+}
+complete_words "$kvmi" ''
+for verb in "${verbs[@]}"; do
+	grep -qx "$verb" "$tmp/out"
+	tap_result $? "completion offers $verb"
+done
+complete_words "$kvmi" tr
+[ "$(cat "$tmp/out")" = translate ]
+tap_result $? "completes tr to translate"
+complete_words "$kvmi" break --sy
+[ "$(cat "$tmp/out")" = --symbols ]
+tap_result $? "completes options of a verb"
+complete_words "$kvmi" watch --event x
+[ "$(cat "$tmp/out")" = xsetbv ]
+tap_result $? "completes values of an option"
 
 # --- processes ------------------------------------------------------------------------
 

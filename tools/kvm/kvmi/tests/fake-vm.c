@@ -18,6 +18,10 @@
  *	access GPA			prints the page's access bits
  *	enabled VCPU			prints whether it reports page faults
  *	start-vcpu N			vCPU N can be introspected from now on
+ *	exec VCPU GVA			the vCPU executes what is there, which may be INT3
+ *	cr VCPU CR OLD NEW		it writes a control register; prints the answer
+ *	msr VCPU MSR OLD NEW		it writes an MSR; prints the answer
+ *	byte GPA			prints what is in memory there
  *	unhook				asks the tool to let go
  *	quit
  */
@@ -44,6 +48,8 @@ static uint64_t allow_at;
 static int denied = -1;
 static int late_vcpu = -1;
 static uint32_t event_seq;
+static bool stepping[PEER_VCPUS];
+static uint64_t rips[PEER_VCPUS];
 
 static uint64_t now_ms(void)
 {
@@ -74,31 +80,84 @@ static void make_guest(void)
 	set_entry(0x4000, 12, 0x30001 | 1ULL << 63);
 }
 
+/* An event, behind the header, with up to 24 bytes of its own. */
+static void event(uint16_t id, uint16_t vcpu, const uint8_t *own, uint16_t own_size)
+{
+	uint8_t buf[8 + 576] = { 0 };
+
+	put16(buf, 1);
+	put16(buf + 2, 552 + own_size);
+	put32(buf + 4, ++event_seq);
+	put16(buf + 8, id);
+	put16(buf + 16, 544);
+	put16(buf + 18, vcpu);
+	buf[24] = 8;
+	put64(buf + 32 + 16 * 8, rips[vcpu]);
+	if (own_size)
+		memcpy(buf + 560, own, own_size);
+	peer_send_raw(peer.fd, buf, 8 + 552 + own_size);
+}
+
+static uint64_t translate(uint64_t gva)
+{
+	uint64_t offset = gva - TEXT_GVA;
+
+	if (offset < 0x8000)
+		return 0x10000 + offset;
+	if (offset < 0xc000)
+		return 0x20000 + (offset - 0x8000);
+	return ~0ULL;
+}
+
+/* What is answered is carried out: a step, if one was asked for. */
+static void answered(const struct peer_msg *msg)
+{
+	uint16_t vcpu = get16(msg->data);
+	uint8_t own[8] = { 0 };
+
+	printf("answer vcpu %u seq %u action %u event %u", vcpu, msg->seq, msg->data[8],
+	       msg->data[9]);
+	if (msg->size > 16)
+		printf(" value 0x%" PRIx64, get64(msg->data + 16));
+	printf("\n");
+	if (vcpu < PEER_VCPUS && stepping[vcpu]) {
+		rips[vcpu]++;
+		event(19, vcpu, own, sizeof(own));
+	}
+}
+
 static void registers(const struct peer_msg *msg)
 {
-	uint8_t buf[472 + 16] = { 0 };
+	uint16_t i, n = get16(msg->data + 8);
+	uint8_t buf[472 + 16 * 481] = { 0 };
 
 	put32(buf, 8);
+	put64(buf + 8, 0x1234567890abcdef);		/* rax */
 	put64(buf + 8 + 16 * 8, TEXT_GVA + 0x123);	/* rip */
 	put64(buf + 152 + 224, 0x80000001);		/* cr0 */
 	put64(buf + 152 + 240, ROOT);			/* cr3 */
 	put64(buf + 152 + 248, 0x20);			/* cr4 */
 	put64(buf + 152 + 264, 0xd01);			/* efer */
-	put32(buf + 464, 1);
-	put32(buf + 472, 0xc0000082);
-	put64(buf + 480, LSTAR);
-	peer_reply(peer.fd, msg, 0, buf, sizeof(buf));
+	put32(buf + 464, n);
+	for (i = 0; i < n; i++) {
+		uint32_t index = get32(msg->data + 16 + 4 * i);
+
+		put32(buf + 472 + 16 * i, index);
+		put64(buf + 480 + 16 * i, index == 0xc0000082 ? LSTAR : 0xab);
+	}
+	peer_reply(peer.fd, msg, 0, buf, 472 + 16 * n);
 }
 
 static bool filter(struct peer *p, const struct peer_msg *msg)
 {
 	bool allowed = now_ms() >= allow_at;
+	uint8_t buf[8];
 	uint16_t id = get16(msg->data);
 
 	switch (msg->id) {
 	case 4:
 		/* What this peer knows; KVM_ENOENT for the rest. */
-		if (id > 29 || (id & 1 && id > 7) || id == 0 || id == 1 || id == 18)
+		if (id > 29 || id == 22 || id == 24 || id == 26 || id == 28 || id == 18 || id < 2)
 			peer_reply(p->fd, msg, -2, NULL, 0);
 		else if ((id > 6 && !allowed) || id == denied)
 			peer_reply(p->fd, msg, -1, NULL, 0);
@@ -106,12 +165,11 @@ static bool filter(struct peer *p, const struct peer_msg *msg)
 			peer_reply(p->fd, msg, 0, NULL, 0);
 		return true;
 	case 6:
-		peer_reply(p->fd, msg, id == 0 || id == 17 || id == 1 ?
+		peer_reply(p->fd, msg, id == 0 || (id & 1 && id < 20) ?
 			   (allowed ? 0 : -1) : -2, NULL, 0);
 		return true;
 	case 1:
-		printf("answer vcpu %u seq %u action %u event %u\n", get16(msg->data),
-		       msg->seq, msg->data[8], msg->data[9]);
+		answered(msg);
 		return true;
 	case 2:
 		return false;
@@ -128,6 +186,26 @@ static bool filter(struct peer *p, const struct peer_msg *msg)
 		return true;
 	case 7:
 		registers(msg);
+		return true;
+	case 13:
+		printf("cr%u vcpu %u enable %u\n", msg->data[8], id, msg->data[9]);
+		peer_reply(p->fd, msg, 0, NULL, 0);
+		return true;
+	case 16:
+		peer_reply(p->fd, msg, 0, NULL, 0);
+		event(1, id, NULL, 0);
+		return true;
+	case 25:
+		printf("msr 0x%x vcpu %u enable %u\n", get32(msg->data + 12), id, msg->data[8]);
+		peer_reply(p->fd, msg, 0, NULL, 0);
+		return true;
+	case 27:
+		stepping[id % PEER_VCPUS] = msg->data[8];
+		peer_reply(p->fd, msg, 0, NULL, 0);
+		return true;
+	case 29:
+		put64(buf, translate(get64(msg->data + 8)));
+		peer_reply(p->fd, msg, 0, buf, sizeof(buf));
 		return true;
 	}
 	return false;
@@ -183,12 +261,43 @@ static void page_fault(const char *line)
 						  access, rip));
 }
 
+static void execute(unsigned int vcpu, uint64_t gva)
+{
+	uint64_t gpa = translate(gva);
+	uint8_t own[16] = { 0 };
+
+	if (vcpu >= PEER_VCPUS || gpa >= sizeof(peer.memory)) {
+		printf("what?\n");
+		return;
+	}
+	rips[vcpu] = gva;
+	if (peer.memory[gpa] != 0xcc) {
+		printf("executed %02x\n", peer.memory[gpa]);
+		return;
+	}
+	put64(own, gpa);
+	own[8] = 1;
+	event(5, vcpu, own, sizeof(own));
+}
+
+/* A control register's event and an MSR's have the same layout, but for the number. */
+static void write_register(uint16_t id, unsigned int vcpu, uint32_t number, uint64_t old,
+			   uint64_t new)
+{
+	uint8_t own[24] = { 0 };
+
+	put32(own, number);
+	put64(own + 8, old);
+	put64(own + 16, new);
+	event(id, vcpu % PEER_VCPUS, own, sizeof(own));
+}
+
 static void obey(void)
 {
 	static const uint8_t unhook[8];
 	char line[256];
-	uint64_t gpa;
-	unsigned int n;
+	uint64_t gpa, old, new;
+	unsigned int n, number;
 
 	while (fgets(line, sizeof(line), stdin) && strcmp(line, "quit\n")) {
 		if (!strncmp(line, "pf ", 3))
@@ -200,6 +309,14 @@ static void obey(void)
 			printf("enabled %u\n", peer.enabled[n][17]);
 		else if (sscanf(line, "start-vcpu %d", &late_vcpu) == 1)
 			late_vcpu = -1;
+		else if (sscanf(line, "exec %u %" SCNx64, &n, &gpa) == 2)
+			execute(n, gpa);
+		else if (sscanf(line, "cr %u %u %" SCNx64 " %" SCNx64, &n, &number, &old, &new) == 4)
+			write_register(7, n, number, old, new);
+		else if (sscanf(line, "msr %u %x %" SCNx64 " %" SCNx64, &n, &number, &old, &new) == 4)
+			write_register(15, n, number, old, new);
+		else if (sscanf(line, "byte %" SCNx64, &gpa) == 1 && gpa < sizeof(peer.memory))
+			printf("byte %02x\n", peer.memory[gpa]);
 		else if (!strcmp(line, "unhook\n"))
 			peer_send(peer.fd, 0, ++event_seq, unhook, sizeof(unhook));
 		else

@@ -191,7 +191,7 @@ start_watch --action retry --count 1 --json
 ask pf 0 ffffffff81001000 11000 1 ffffffff81000200 -- answer vcpu 0 seq 4 action 1 event 17
 end_of_watch 0 "answers retry"
 has "$tmp/watch.out" '"vcpu":0,"rip":"0xffffffff81000200","gva":"0xffffffff81001000","gpa":"0x11000","access":"r--","action":"retry"' "as JSON"
-has "$tmp/watch.out" '{"end":"count","events":1,"lost":0,"gone":false}' "with an end"
+has "$tmp/watch.out" '{"end":"count","events":1,"lost":0,"gone":false,"counts":{"pf":1}}' "with an end"
 ask pf 0 ffffffff81001000 11000 1 ffffffff81000200 -- answer vcpu 0 seq 5 action 0 event 17
 
 start_watch --action crash --count 1
@@ -368,7 +368,7 @@ for line, part in ((b"hello\n", "not JSON"), (b"[]\n", "not one JSON object"),
     s = conn(sys.argv[2]); s.sendall(line)
     reply = json.loads(s.makefile().readline())
     assert part in reply["error"], (line[:60], reply)
-s = conn(sys.argv[2]); s.sendall(b"x" * 70000)
+s = conn(sys.argv[2]); s.sendall(b"x" * 300000)
 assert "a line of more than" in json.loads(s.makefile().readline())["error"]
 # Byte by byte is fine.
 s = conn(sys.argv[2])
