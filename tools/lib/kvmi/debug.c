@@ -10,8 +10,8 @@
  *
  *	have all others pause, and wait until they are out of guest mode: what
  *	they do next is to report KVMI_VCPU_EVENT_PAUSE, and that is not answered
- *	put the byte back, switch single-stepping on, answer the hit with RETRY
- *	KVMI_VCPU_EVENT_SINGLESTEP: put INT3 in place, switch stepping off, answer
+ *	put the byte back, switch single-stepping on, and answer RETRY to the hit
+ *	KVMI_VCPU_EVENT_SINGLESTEP: put INT3 in place, switch stepping off, go on
  *	answer the pauses
  *
  * A vCPU that hits a breakpoint meanwhile, or had done so, waits for its turn.
