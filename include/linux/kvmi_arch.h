@@ -51,6 +51,32 @@ bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu);
 bool kvmi_pf_is_relaxing(struct kvm_vcpu *vcpu);
 bool kvmi_inject_is_entering(struct kvm_vcpu *vcpu);
 
+/**
+ * struct kvmi_insn_event - what the tool is to be told about an instruction
+ * @id: the event
+ * @actions: mask of the actions that the tool may choose from
+ * @size: bytes at @data
+ * @data: what is particular to the event
+ * @value: what the instruction writes; replaced by the tool's reply, if that
+ *	has a value
+ * @complete: carries out the instruction; returns 1 to go on with the guest,
+ *	0 to exit to user space, or a negative errno
+ */
+struct kvmi_insn_event {
+	u16 id;
+	u8 actions;
+	u8 size;
+	u64 data[3];
+	u64 value;
+	int (*complete)(struct kvm_vcpu *vcpu);
+};
+
+bool kvmi_is_event_enabled(struct kvm_vcpu *vcpu, u16 id);
+void kvmi_insn_raise(struct kvm_vcpu *vcpu,
+		     const struct kvmi_insn_event *event);
+bool kvmi_insn_is_pending(struct kvm_vcpu *vcpu);
+bool kvmi_insn_answer(struct kvm_vcpu *vcpu, u16 id, u64 key, u64 *value);
+
 /* What the core asks of the architecture */
 
 /**
@@ -96,5 +122,13 @@ gfn_t kvmi_arch_mapping_size(struct kvm *kvm, struct kvm_memory_slot *slot,
 void kvmi_arch_get_insn(struct kvm_vcpu *vcpu, struct kvmi_arch_insn *insn);
 int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu);
 bool kvmi_arch_vcpu_is_delivering(struct kvm_vcpu *vcpu);
+
+int kvmi_arch_control_event(struct kvm_vcpu *vcpu, u16 id, bool enable);
+void kvmi_arch_end_intercepts(struct kvm_vcpu *vcpu);
+bool kvmi_arch_drop_intercepts(struct kvm_vcpu *vcpu, bool restore);
+void kvmi_arch_lift_intercepts(struct kvm_vcpu *vcpu);
+void kvmi_arch_free_intercepts(struct kvm_vcpu *vcpu);
+int kvmi_arch_cmd_vcpu_control_cr(const struct kvmi_request *req);
+int kvmi_arch_cmd_vcpu_control_msr(const struct kvmi_request *req);
 
 #endif /* __KVMI_ARCH_H */

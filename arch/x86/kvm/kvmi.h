@@ -12,8 +12,13 @@
 #include <linux/kvmi_host.h>
 #include <uapi/linux/kvmi.h>
 
+/* The MSR bitmaps of both vendors cover twice as many. */
+#define KVMI_NUM_MSRS	0x2000
+
+enum x86_intercept_stage;
 struct kvm_mmu_page;
 struct kvm_page_fault;
+struct x86_instruction_info;
 
 #ifdef CONFIG_KVM_INTROSPECTION
 
@@ -30,9 +35,144 @@ bool __kvmi_emulator_access(struct kvm_vcpu *vcpu, gva_t gva,
 bool __kvmi_emulator_gpa(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa,
 			 u8 access);
 u8 kvmi_hw_denied(u8 denied);
+void kvmi_give_up_insn(struct kvm_vcpu *vcpu, u8 access);
 bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu);
 bool kvmi_pf_is_relaxing(struct kvm_vcpu *vcpu);
 bool kvmi_inject_is_entering(struct kvm_vcpu *vcpu);
+
+/**
+ * struct kvmi_intercepts - what one vCPU intercepts for the tool
+ * @drop: their session has ended, the vCPU has to lift them
+ * @bp: #BP
+ * @desc: the instructions that access descriptor-table registers
+ * @cr: mask of the control registers whose writes are intercepted
+ * @msr: whether writes of the MSRs in @msrs are
+ * @cr_events: whether the tool wants to hear of the registers in @cr_selected
+ * @cr_selected: mask of control registers
+ * @msrs: MSRs from 0 and from 0xc0000000 on
+ *
+ * Exists from the first time that something is intercepted until all of it is
+ * lifted.  Only the thread of the vCPU changes it, @drop excepted.
+ */
+struct kvmi_intercepts {
+	bool drop;
+	bool bp;
+	bool desc;
+	bool msr;
+	bool cr_events;
+	u8 cr;
+	u8 cr_selected;
+	DECLARE_BITMAP(msrs, 2 * KVMI_NUM_MSRS);
+};
+
+void __kvmi_refresh_intercepts(struct kvm_vcpu *vcpu);
+bool __kvmi_intercepts_msr(struct kvm_vcpu *vcpu, u32 msr);
+bool __kvmi_write_cr(struct kvm_vcpu *vcpu, int cr, unsigned long val);
+bool __kvmi_set_emulated_cr(struct kvm_vcpu *vcpu, int cr, int *err);
+bool __kvmi_wrmsr(struct kvm_vcpu *vcpu, u32 msr, u64 *data);
+u64 __kvmi_emulated_msr(struct kvm_vcpu *vcpu, u32 msr, u64 data);
+bool __kvmi_xsetbv(struct kvm_vcpu *vcpu, u32 xcr, u64 val);
+bool __kvmi_hypercall(struct kvm_vcpu *vcpu);
+bool __kvmi_breakpoint(struct kvm_vcpu *vcpu, u32 insn_len);
+bool __kvmi_emulates_for_tool(struct kvm_vcpu *vcpu);
+int kvmi_emulator_intercept(struct kvm_vcpu *vcpu,
+			    const struct x86_instruction_info *info,
+			    enum x86_intercept_stage stage);
+
+/* Does anything that belongs to the tool have to be looked at? */
+static inline struct kvmi_intercepts *kvmi_intercepts(struct kvm_vcpu *vcpu)
+{
+	return kvmi_hooked() ? vcpu->kvmi_intercepts : NULL;
+}
+
+static inline bool kvmi_intercepts_bp(struct kvm_vcpu *vcpu)
+{
+	struct kvmi_intercepts *icpt = kvmi_intercepts(vcpu);
+
+	return icpt && icpt->bp;
+}
+
+static inline bool kvmi_intercepts_desc(struct kvm_vcpu *vcpu)
+{
+	struct kvmi_intercepts *icpt = kvmi_intercepts(vcpu);
+
+	return icpt && icpt->desc;
+}
+
+static inline bool kvmi_intercepts_cr(struct kvm_vcpu *vcpu, int cr)
+{
+	struct kvmi_intercepts *icpt = kvmi_intercepts(vcpu);
+
+	return icpt && (icpt->cr & BIT(cr));
+}
+
+/* The hardware's state may not be what it was. */
+static inline void kvmi_refresh_intercepts(struct kvm_vcpu *vcpu)
+{
+	if (kvmi_intercepts(vcpu))
+		__kvmi_refresh_intercepts(vcpu);
+}
+
+/* Writes of it, for the MSR bitmaps */
+static inline bool kvmi_intercepts_msr(struct kvm_vcpu *vcpu, u32 msr)
+{
+	struct kvmi_intercepts *icpt = kvmi_intercepts(vcpu);
+
+	return icpt && icpt->msr && __kvmi_intercepts_msr(vcpu, msr);
+}
+
+/*
+ * The following are asked before an instruction has had any effect.  If they
+ * return true it is given up: the rest is done before the guest is entered
+ * again.
+ */
+
+/* A write of a control register */
+static inline bool kvmi_write_cr(struct kvm_vcpu *vcpu, int cr,
+				 unsigned long val)
+{
+	return kvmi_intercepts_cr(vcpu, cr) && __kvmi_write_cr(vcpu, cr, val);
+}
+
+/* WRMSR; @data is what to write if it returns false. */
+static inline bool kvmi_wrmsr(struct kvm_vcpu *vcpu, u32 msr, u64 *data)
+{
+	return kvmi_hooked() && __kvmi_wrmsr(vcpu, msr, data);
+}
+
+static inline bool kvmi_xsetbv(struct kvm_vcpu *vcpu, u32 xcr, u64 val)
+{
+	return kvmi_hooked() && __kvmi_xsetbv(vcpu, xcr, val);
+}
+
+static inline bool kvmi_hypercall(struct kvm_vcpu *vcpu)
+{
+	return kvmi_hooked() && __kvmi_hypercall(vcpu);
+}
+
+/* INT3, unless nobody but the VMM wants it; @insn_len is 0 if not known */
+static inline bool kvmi_breakpoint(struct kvm_vcpu *vcpu, u32 insn_len)
+{
+	return kvmi_intercepts_bp(vcpu) && __kvmi_breakpoint(vcpu, insn_len);
+}
+
+/* Does the emulator have to ask kvmi_emulator_intercept()? */
+static inline bool kvmi_emulates_for_tool(struct kvm_vcpu *vcpu)
+{
+	return kvmi_hooked() && __kvmi_emulates_for_tool(vcpu);
+}
+
+/* Has the emulator to write the tool's value?  Then @err tells how that went. */
+static inline bool kvmi_set_emulated_cr(struct kvm_vcpu *vcpu, int cr, int *err)
+{
+	return kvmi_hooked() && __kvmi_set_emulated_cr(vcpu, cr, err);
+}
+
+/* What the emulator writes to an MSR: the tool's value, if there is one. */
+static inline u64 kvmi_emulated_msr(struct kvm_vcpu *vcpu, u32 msr, u64 data)
+{
+	return kvmi_hooked() ? __kvmi_emulated_msr(vcpu, msr, data) : data;
+}
 
 /* Take from a new SPTE what the tool has taken from the page. */
 static inline u64 kvmi_restrict_spte(struct kvm *kvm, struct kvm_mmu_page *sp,
@@ -92,6 +232,82 @@ static inline bool kvmi_needs_immediate_exit(struct kvm_vcpu *vcpu)
 }
 
 #else /* CONFIG_KVM_INTROSPECTION */
+
+static inline struct kvmi_intercepts *kvmi_intercepts(struct kvm_vcpu *vcpu)
+{
+	return NULL;
+}
+
+static inline bool kvmi_intercepts_bp(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline bool kvmi_intercepts_desc(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline bool kvmi_intercepts_cr(struct kvm_vcpu *vcpu, int cr)
+{
+	return false;
+}
+
+static inline void kvmi_refresh_intercepts(struct kvm_vcpu *vcpu) { }
+
+static inline bool kvmi_intercepts_msr(struct kvm_vcpu *vcpu, u32 msr)
+{
+	return false;
+}
+
+static inline bool kvmi_write_cr(struct kvm_vcpu *vcpu, int cr,
+				 unsigned long val)
+{
+	return false;
+}
+
+static inline bool kvmi_wrmsr(struct kvm_vcpu *vcpu, u32 msr, u64 *data)
+{
+	return false;
+}
+
+static inline bool kvmi_xsetbv(struct kvm_vcpu *vcpu, u32 xcr, u64 val)
+{
+	return false;
+}
+
+static inline bool kvmi_hypercall(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline bool kvmi_breakpoint(struct kvm_vcpu *vcpu, u32 insn_len)
+{
+	return false;
+}
+
+static inline bool kvmi_emulates_for_tool(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline int
+kvmi_emulator_intercept(struct kvm_vcpu *vcpu,
+			const struct x86_instruction_info *info,
+			enum x86_intercept_stage stage)
+{
+	return 0;
+}
+
+static inline bool kvmi_set_emulated_cr(struct kvm_vcpu *vcpu, int cr, int *err)
+{
+	return false;
+}
+
+static inline u64 kvmi_emulated_msr(struct kvm_vcpu *vcpu, u32 msr, u64 data)
+{
+	return data;
+}
 
 static inline u64 kvmi_restrict_spte(struct kvm *kvm, struct kvm_mmu_page *sp,
 				     const struct kvm_memory_slot *slot,

@@ -140,7 +140,7 @@ bool __kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
  * An instruction that is given up is started again from the beginning, but
  * what it has read from a device must not be read twice.
  */
-static void kvmi_give_up_insn(struct kvm_vcpu *vcpu, u8 access)
+void kvmi_give_up_insn(struct kvm_vcpu *vcpu, u8 access)
 {
 	struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
 	struct read_cache *io = &ctxt->io_read;

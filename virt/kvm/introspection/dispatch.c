@@ -65,13 +65,23 @@ static const struct kvmi_command kvmi_vcpu_commands[] = {
 		 sizeof(struct kvmi_vcpu_get_mtrr_type)),
 	KVMI_CMD(KVMI_VCPU_TRANSLATE_GVA, kvmi_cmd_vcpu_translate_gva,
 		 sizeof(struct kvmi_vcpu_translate_gva)),
+	KVMI_CMD(KVMI_VCPU_CONTROL_CR, kvmi_arch_cmd_vcpu_control_cr,
+		 sizeof(struct kvmi_vcpu_control_cr)),
+	KVMI_CMD(KVMI_VCPU_CONTROL_MSR, kvmi_arch_cmd_vcpu_control_msr,
+		 sizeof(struct kvmi_vcpu_control_msr)),
 };
 
 /* Events that this kernel can send. */
 static const u16 kvmi_events[] = {
 	KVMI_VM_EVENT_UNHOOK,
 	KVMI_VCPU_EVENT_PAUSE,
+	KVMI_VCPU_EVENT_HYPERCALL,
+	KVMI_VCPU_EVENT_BREAKPOINT,
+	KVMI_VCPU_EVENT_CR,
 	KVMI_VCPU_EVENT_TRAP,
+	KVMI_VCPU_EVENT_XSETBV,
+	KVMI_VCPU_EVENT_DESCRIPTOR,
+	KVMI_VCPU_EVENT_MSR,
 	KVMI_VCPU_EVENT_PF,
 };
 

@@ -17,6 +17,7 @@ module_param_named(introspection, enable_introspection, bool, 0444);
 MODULE_PARM_DESC(introspection, "Let a tool watch and control VMs (default: off)");
 
 DEFINE_STATIC_KEY_FALSE(kvmi_hooked_key);
+EXPORT_SYMBOL_GPL(kvmi_hooked_key);
 
 /* No VMM can take these away from its tool. */
 static const u16 kvmi_always_allowed[] = {
@@ -78,15 +79,21 @@ void kvmi_destroy_vcpu(struct kvm_vcpu *vcpu)
 	vcpu->kvmi = NULL;
 }
 
-static void kvmi_free_vcpus(struct kvm *kvm)
+static void kvmi_free_vcpus(struct kvm *kvm, bool restore)
 {
 	struct kvm_vcpu *vcpu;
 	unsigned long i;
 
 	kvm_for_each_vcpu(i, vcpu, kvm) {
 		kvmi_destroy_vcpu(vcpu);
-		/* With the static key off, no vCPU looks at its request. */
-		kvm_clear_request(KVM_REQ_INTROSPECTION, vcpu);
+		/*
+		 * With the static key off, no vCPU looks at its request; one
+		 * that has something left to lift keeps the key on.
+		 */
+		if (kvmi_arch_drop_intercepts(vcpu, restore))
+			kvm_make_request(KVM_REQ_INTROSPECTION, vcpu);
+		else
+			kvm_clear_request(KVM_REQ_INTROSPECTION, vcpu);
 	}
 }
 
@@ -145,7 +152,7 @@ static void kvmi_unhook(struct kvm *kvm)
 	synchronize_srcu(&kvm->srcu);
 	synchronize_srcu(&kvmi->srcu);
 
-	kvmi_free_vcpus(kvm);
+	kvmi_free_vcpus(kvm, kvmi->restore_on_unhook);
 	kvmi_arch_unhook(kvm);
 	static_branch_dec(&kvmi_hooked_key);
 	kvmi_free_session(kvmi);
@@ -162,7 +169,7 @@ static int kvmi_publish(struct kvm *kvm, struct kvm_introspection *kvmi)
 	kvm_for_each_vcpu(i, vcpu, kvm) {
 		vcpu->kvmi = kvmi_vcpu_alloc(kvmi);
 		if (!vcpu->kvmi) {
-			kvmi_free_vcpus(kvm);
+			kvmi_free_vcpus(kvm, false);
 			mutex_unlock(&kvm->lock);
 			return -ENOMEM;
 		}
@@ -310,8 +317,12 @@ static void kvmi_allow_event(struct kvm_introspection *kvmi, u16 id,
 	/* Pairs with kvmi_enable_event() */
 	smp_mb__after_atomic();
 	clear_bit(id, kvmi->vm_events);
-	kvm_for_each_vcpu(i, vcpu, kvmi->kvm)
+	kvm_for_each_vcpu(i, vcpu, kvmi->kvm) {
 		clear_bit(id, vcpu->kvmi->events);
+		/* The vCPU need not intercept what it is about any more. */
+		WRITE_ONCE(vcpu->kvmi->events_disallowed, true);
+		kvmi_vcpu_kick(vcpu);
+	}
 }
 
 static void kvmi_allow_events(struct kvm_introspection *kvmi, s32 id,
@@ -397,7 +408,12 @@ int kvmi_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
  */
 void kvmi_destroy_vm(struct kvm *kvm)
 {
+	struct kvm_vcpu *vcpu;
+	unsigned long i;
+
 	mutex_lock(&kvm->kvmi.lock);
 	kvmi_unhook(kvm);
+	kvm_for_each_vcpu(i, vcpu, kvm)
+		kvmi_arch_free_intercepts(vcpu);
 	mutex_unlock(&kvm->kvmi.lock);
 }

@@ -155,6 +155,14 @@ struct kvmi_inject {
 	struct kvmi_vcpu_event_trap trap;
 };
 
+/* An instruction that the tool is asked about, until it is completed. */
+struct kvmi_insn {
+	bool pending;
+	bool answered;
+	struct kvmi_insn_event event;
+	struct kvmi_arch_insn at;
+};
+
 struct kvm_vcpu_introspection {
 	struct kvm_introspection *kvmi;
 	struct rcuwait wait;
@@ -168,6 +176,7 @@ struct kvm_vcpu_introspection {
 		u16 id;
 		u32 seq;
 		u8 action;
+		bool replied;
 		u8 reply_size;
 		u8 reply[8];
 	} ev;
@@ -179,6 +188,8 @@ struct kvm_vcpu_introspection {
 	struct kvm_regs regs;
 	struct kvmi_pf pf;
 	struct kvmi_inject inject;
+	struct kvmi_insn insn;
+	bool events_disallowed;
 };
 
 struct kvmi_job {
@@ -290,6 +301,8 @@ const char *kvmi_vcpu_take_reply(struct kvm_vcpu *vcpu,
 bool kvmi_vcpu_has_reply(struct kvm_vcpu_introspection *vcpui);
 int kvmi_vcpu_event(struct kvm_vcpu *vcpu, u16 id, unsigned long actions,
 		    const void *data, size_t size);
+int kvmi_vcpu_event_value(struct kvm_vcpu *vcpu, u16 id, unsigned long actions,
+			  const void *data, size_t size, u64 *value);
 int kvmi_vcpu_crash(struct kvm_vcpu *vcpu);
 
 /* vcpu_cmd.c */
@@ -314,5 +327,9 @@ void kvmi_pf_relax(struct kvm_vcpu *vcpu,
 		   struct kvm_vcpu_introspection *vcpui);
 void kvmi_pf_enforce(struct kvm_vcpu *vcpu,
 		     struct kvm_vcpu_introspection *vcpui);
+
+/* insn.c */
+int kvmi_insn_resolve(struct kvm_vcpu *vcpu,
+		      struct kvm_vcpu_introspection *vcpui);
 
 #endif /* __KVMI_INT_H */

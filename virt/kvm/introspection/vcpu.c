@@ -210,12 +210,25 @@ bool kvmi_vcpu_has_reply(struct kvm_vcpu_introspection *vcpui)
 	return smp_load_acquire(&vcpui->ev.state) == KVMI_EV_REPLIED;
 }
 
+static u8 kvmi_reply_size(u16 id)
+{
+	switch (id) {
+	case KVMI_VCPU_EVENT_CR:
+		return sizeof(struct kvmi_vcpu_event_cr_reply);
+	case KVMI_VCPU_EVENT_MSR:
+		return sizeof(struct kvmi_vcpu_event_msr_reply);
+	default:
+		return 0;
+	}
+}
+
 static void kvmi_start_event(struct kvm_vcpu_introspection *vcpui, u16 id)
 {
 	spin_lock(&vcpui->lock);
 	memset(&vcpui->ev, 0, sizeof(vcpui->ev));
 	vcpui->ev.id = id;
 	vcpui->ev.seq = atomic_inc_return(&vcpui->kvmi->ev_seq);
+	vcpui->ev.reply_size = kvmi_reply_size(id);
 	vcpui->ev.state = KVMI_EV_SENT;
 	spin_unlock(&vcpui->lock);
 
@@ -360,6 +373,35 @@ static int kvmi_deliver_event(struct kvm_vcpu *vcpu,
 }
 
 /**
+ * kvmi_vcpu_event_value - send an event whose reply has a value, and wait
+ * @vcpu: the vCPU, on its thread; its kvm->srcu section is left meanwhile
+ * @id: the event; the one under way if there is one
+ * @actions: mask of the actions that the tool may choose from
+ * @data: what is particular to the event
+ * @size: bytes at @data
+ * @value: replaced by the value in the reply, if the event has one and there
+ *	is a reply
+ *
+ * Return: as kvmi_vcpu_event().
+ */
+int kvmi_vcpu_event_value(struct kvm_vcpu *vcpu, u16 id, unsigned long actions,
+			  const void *data, size_t size, u64 *value)
+{
+	struct kvm_vcpu_introspection *vcpui = vcpu->kvmi;
+	int action;
+
+	action = kvmi_vcpu_event(vcpu, id, actions, data, size);
+	if (action < 0)
+		return action;
+
+	/* The event has ended, but what came with its reply is still there. */
+	if (vcpui->ev.replied && vcpui->ev.reply_size)
+		memcpy(value, vcpui->ev.reply, sizeof(*value));
+
+	return action;
+}
+
+/**
  * kvmi_vcpu_event - send an event, unless it is sent already, and wait
  * @vcpu: the vCPU, on its thread; its kvm->srcu section is left meanwhile
  * @id: the event; the one under way if there is one
@@ -387,6 +429,7 @@ int kvmi_vcpu_event(struct kvm_vcpu *vcpu, u16 id, unsigned long actions,
 		if (vcpui->ev.action < BITS_PER_LONG &&
 		    (actions & BIT(vcpui->ev.action))) {
 			action = vcpui->ev.action;
+			vcpui->ev.replied = true;
 		} else {
 			pr_warn_ratelimited("%pU: action %u is not supported by event %u\n",
 					    &vcpui->kvmi->uuid,
@@ -455,6 +498,10 @@ static int kvmi_serve_vcpu(struct kvm_vcpu *vcpu,
 	if (r <= 0)
 		return r;
 
+	r = kvmi_insn_resolve(vcpu, vcpui);
+	if (r <= 0)
+		return r;
+
 	while (!kvmi_is_dead(vcpui->kvmi) &&
 	       atomic_add_unless(&vcpui->pause_requests, -1, 0)) {
 		r = kvmi_pause_event(vcpu);
@@ -473,6 +520,29 @@ bool __kvmi_vcpu_has_work(struct kvm_vcpu *vcpu)
 	       kvmi_pf_is_relaxing(vcpu) || kvmi_inject_has_work(vcpu);
 }
 
+/*
+ * Nothing stays intercepted for events that the VMM does not allow any more,
+ * nor for a tool that has gone.
+ */
+static void kvmi_update_intercepts(struct kvm_vcpu *vcpu,
+				   struct kvm_vcpu_introspection *vcpui)
+{
+	u16 id;
+
+	if (kvmi_is_dead(vcpui->kvmi)) {
+		if (READ_ONCE(vcpui->kvmi->restore_on_unhook))
+			kvmi_arch_lift_intercepts(vcpu);
+		return;
+	}
+
+	if (!xchg(&vcpui->events_disallowed, false))
+		return;
+
+	for (id = 0; id < KVMI_NUM_EVENTS; id++)
+		if (kvmi_is_vcpu_id(id) && !test_bit(id, vcpui->events))
+			kvmi_arch_control_event(vcpu, id, false);
+}
+
 /**
  * kvmi_vcpu_do_work - do what the tool wants of this vCPU
  * @vcpu: the vCPU, loaded, in a kvm->srcu section which is left meanwhile
@@ -488,12 +558,16 @@ int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu)
 
 	vcpui = kvmi_vcpu(vcpu);
 	if (!vcpui) {
-		kvm_clear_request(KVM_REQ_INTROSPECTION, vcpu);
+		kvm_check_request(KVM_REQ_INTROSPECTION, vcpu);
+		kvmi_arch_end_intercepts(vcpu);
 		return 1;
 	}
 
 	kvmi = vcpui->kvmi;
 	idx = srcu_read_lock(&kvmi->srcu);
+
+	/* Those of an earlier session */
+	kvmi_arch_end_intercepts(vcpu);
 
 	kvmi_pf_enforce(vcpu, vcpui);
 	kvmi_inject_left(vcpu, vcpui);
@@ -510,6 +584,7 @@ int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu)
 	}
 
 	if (r > 0) {
+		kvmi_update_intercepts(vcpu, vcpui);
 		kvmi_pf_relax(vcpu, vcpui);
 		if (!kvmi_is_dead(kvmi))
 			kvmi_inject_enter(vcpu, vcpui);

@@ -22,6 +22,9 @@ int kvmi_cmd_vcpu_control_events(const struct kvmi_request *req)
 	else if (!kvmi_is_event_allowed(req->kvmi, cmd->event_id))
 		err = -KVM_EPERM;
 	else
+		err = kvmi_arch_control_event(req->vcpu, cmd->event_id,
+					      cmd->enable);
+	if (!err)
 		kvmi_enable_event(req->kvmi, vcpui->events, cmd->event_id,
 				  cmd->enable);
 

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM introspection on VMX: what the hardware intercepts for the tool
+ *
+ * In vmcs01, which belongs to L1.  A change that is made while L2 runs takes
+ * effect with the next nested exit.
+ */
+
+#include "kvmi.h"
+#include "vmx.h"
+#include "nested.h"
+#include "x86_ops.h"
+
+/*
+ * Without unrestricted guest, KVM intercepts all of CR3 while the guest does
+ * not use paging: vmx_set_cr0() sees to that.
+ */
+static void vmx_kvmi_update_cr3(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_vmx *vmx = to_vmx(vcpu);
+
+	if (!enable_ept || (!enable_unrestricted_guest && !is_paging(vcpu)))
+		return;
+
+	if (kvmi_intercepts_cr(vcpu, 3)) {
+		/* From here on, vcpu->arch.cr3 is taken for up to date. */
+		kvm_read_cr3(vcpu);
+		exec_controls_setbit(vmx, CPU_BASED_CR3_LOAD_EXITING);
+	} else {
+		exec_controls_clearbit(vmx, CPU_BASED_CR3_LOAD_EXITING);
+	}
+}
+
+/*
+ * What the guest owns, it changes without an exit.  CR0.TS stays its own:
+ * KVM does not expect CLTS.
+ */
+static void vmx_kvmi_update_cr0(struct kvm_vcpu *vcpu)
+{
+	unsigned long cr0 = kvm_read_cr0(vcpu);
+	unsigned long owned = vmx_l1_guest_owned_cr0_bits();
+
+	if (kvmi_intercepts_cr(vcpu, 0))
+		owned &= X86_CR0_TS;
+
+	if (vmcs_readl(CR0_GUEST_HOST_MASK) == ~owned &&
+	    vcpu->arch.cr0_guest_owned_bits == owned)
+		return;
+
+	vcpu->arch.cr0_guest_owned_bits = owned;
+	vmcs_writel(CR0_GUEST_HOST_MASK, ~owned);
+	/* The guest reads what it does not own from the read shadow. */
+	vmx_set_cr0(vcpu, cr0);
+}
+
+static void vmx_kvmi_update_cr4(struct kvm_vcpu *vcpu)
+{
+	unsigned long owned = vcpu->arch.cr4_guest_owned_bits;
+	unsigned long cr4 = kvm_read_cr4(vcpu);
+
+	set_cr4_guest_host_mask(to_vmx(vcpu));
+	if (vcpu->arch.cr4_guest_owned_bits != owned)
+		vmx_set_cr4(vcpu, cr4);
+}
+
+static void vmx_kvmi_update_desc(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_vmx *vmx = to_vmx(vcpu);
+
+	if (!(vmcs_config.cpu_based_2nd_exec_ctrl & SECONDARY_EXEC_DESC))
+		return;
+
+	if (kvmi_intercepts_desc(vcpu) ||
+	    (vmx_umip_emulated() && kvm_is_cr4_bit_set(vcpu, X86_CR4_UMIP)))
+		secondary_exec_controls_setbit(vmx, SECONDARY_EXEC_DESC);
+	else
+		secondary_exec_controls_clearbit(vmx, SECONDARY_EXEC_DESC);
+}
+
+/**
+ * vmx_kvmi_update_intercepts - intercept what the tool wants, besides #BP
+ * @vcpu: the vCPU, one that has or had something intercepted
+ */
+void vmx_kvmi_update_intercepts(struct kvm_vcpu *vcpu)
+{
+	/* nested_vmx_vmexit() comes here again. */
+	if (is_guest_mode(vcpu))
+		return;
+
+	vmx_kvmi_update_cr3(vcpu);
+	vmx_kvmi_update_cr0(vcpu);
+	vmx_kvmi_update_cr4(vcpu);
+	vmx_kvmi_update_desc(vcpu);
+}
