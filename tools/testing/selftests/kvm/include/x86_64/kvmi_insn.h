@@ -75,6 +75,9 @@ KVMI_INSN(ud_stack);
 /* Loads the segment register from the GDT. */
 KVMI_INSN(ds);
 
+/* #BP, the handler of which sets the result */
+KVMI_INSN_AT(int3);
+
 /* As add, with the prefix that makes KVM emulate it */
 KVMI_INSN(fep_add);
 

@@ -123,6 +123,14 @@ struct kvmi_event {
 	struct kvmi_vcpu_event common;
 	struct kvmi_vcpu_event_pf pf;
 	struct kvmi_vcpu_event_trap trap;
+	/* what is particular to the other events */
+	union {
+		struct kvmi_vcpu_event_breakpoint bp;
+		struct kvmi_vcpu_event_cr cr;
+		struct kvmi_vcpu_event_xsetbv xsetbv;
+		struct kvmi_vcpu_event_descriptor desc;
+		struct kvmi_vcpu_event_msr msr;
+	};
 };
 
 struct kvmi_queued_msg {
@@ -170,6 +178,9 @@ void kvmi_alive(struct kvmi_tool *tool);
 
 void kvmi_reply(struct kvmi_tool *tool, const struct kvmi_event *ev,
 		uint8_t action);
+/* With the data that CR and MSR events take, @size bytes of it */
+void kvmi_reply_value(struct kvmi_tool *tool, const struct kvmi_event *ev,
+		      uint8_t action, uint64_t value, size_t size);
 
 int __kvmi_set_page_access(struct kvmi_tool *tool, uint64_t gpa,
 			   uint8_t access);

@@ -180,6 +180,12 @@ FUNC ds
 	mov %eax, %ds
 	ret
 
+FUNC int3
+	xor %eax, %eax
+AT int3
+	int3
+	ret
+
 FUNC fep_add
 	ud2
 	.ascii "kvm"

@@ -274,9 +274,63 @@ static size_t event_specific_size(uint16_t event)
 		return sizeof(struct kvmi_vcpu_event_trap);
 	case KVMI_VCPU_EVENT_PF:
 		return sizeof(struct kvmi_vcpu_event_pf);
+	case KVMI_VCPU_EVENT_HYPERCALL:
+		return 0;
+	case KVMI_VCPU_EVENT_BREAKPOINT:
+		return sizeof(struct kvmi_vcpu_event_breakpoint);
+	case KVMI_VCPU_EVENT_CR:
+		return sizeof(struct kvmi_vcpu_event_cr);
+	case KVMI_VCPU_EVENT_XSETBV:
+		return sizeof(struct kvmi_vcpu_event_xsetbv);
+	case KVMI_VCPU_EVENT_DESCRIPTOR:
+		return sizeof(struct kvmi_vcpu_event_descriptor);
+	case KVMI_VCPU_EVENT_MSR:
+		return sizeof(struct kvmi_vcpu_event_msr);
 	default:
 		TEST_FAIL("unexpected event %u", event);
 	}
+}
+
+static bool is_zero(const uint8_t *padding, size_t size)
+{
+	size_t i;
+
+	for (i = 0; i < size; i++)
+		if (padding[i])
+			return false;
+
+	return true;
+}
+
+/* The events that are about an instruction */
+static void parse_insn_event(const void *data, struct kvmi_event *ev)
+{
+	bool padding = false;
+
+	switch (ev->event) {
+	case KVMI_VCPU_EVENT_BREAKPOINT:
+		memcpy(&ev->bp, data, sizeof(ev->bp));
+		padding = !is_zero(ev->bp.padding, sizeof(ev->bp.padding));
+		break;
+	case KVMI_VCPU_EVENT_CR:
+		memcpy(&ev->cr, data, sizeof(ev->cr));
+		padding = !is_zero(ev->cr.padding, sizeof(ev->cr.padding));
+		break;
+	case KVMI_VCPU_EVENT_XSETBV:
+		memcpy(&ev->xsetbv, data, sizeof(ev->xsetbv));
+		padding = !is_zero(ev->xsetbv.padding,
+				   sizeof(ev->xsetbv.padding));
+		break;
+	case KVMI_VCPU_EVENT_DESCRIPTOR:
+		memcpy(&ev->desc, data, sizeof(ev->desc));
+		padding = !is_zero(ev->desc.padding, sizeof(ev->desc.padding));
+		break;
+	case KVMI_VCPU_EVENT_MSR:
+		memcpy(&ev->msr, data, sizeof(ev->msr));
+		padding = ev->msr.padding;
+		break;
+	}
+	TEST_ASSERT(!padding, "event %u: padding", ev->event);
 }
 
 /* Whatever the test is about, an event has to be well formed. */
@@ -325,6 +379,7 @@ static void parse_event(const struct kvmi_msg *msg, struct kvmi_event *ev)
 		TEST_ASSERT(!ev->trap.padding1 && !ev->trap.padding2,
 			    "TRAP event: padding");
 	}
+	parse_insn_event((void *)(hdr + 1) + sizeof(ev->common), ev);
 
 	if (ev->event == KVMI_VCPU_EVENT_PF) {
 		memcpy(&ev->pf, (void *)(hdr + 1) + sizeof(ev->common),
@@ -421,6 +476,28 @@ void kvmi_reply(struct kvmi_tool *tool, const struct kvmi_event *ev,
 	};
 
 	kvmi_write(tool, &msg, sizeof(msg));
+}
+
+void kvmi_reply_value(struct kvmi_tool *tool, const struct kvmi_event *ev,
+		      uint8_t action, uint64_t value, size_t size)
+{
+	struct {
+		struct kvmi_msg_hdr hdr;
+		struct kvmi_vcpu_hdr vcpu;
+		struct kvmi_vcpu_event_reply reply;
+		uint64_t value[2];
+	} msg = {
+		.hdr = {
+			.id = KVMI_VCPU_EVENT,
+			.size = sizeof(msg.vcpu) + sizeof(msg.reply) + size,
+			.seq = ev->seq,
+		},
+		.vcpu = { .vcpu = ev->vcpu },
+		.reply = { .action = action, .event = ev->event },
+		.value = { value },
+	};
+
+	kvmi_write(tool, &msg, sizeof(msg.hdr) + msg.hdr.size);
 }
 
 int __kvmi_set_page_access(struct kvmi_tool *tool, uint64_t gpa,
