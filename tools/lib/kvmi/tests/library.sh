@@ -70,6 +70,12 @@ else
 	n=$((n + 1))
 	echo "ok $n # SKIP no C++ compiler"
 fi
+cat "$out"/man/*.3 > "$tmp/man"
+while read -r name; do
+	grep -qF "$(sed 's/_/\\_/g' <<<"$name")" "$tmp/man" || grep -qF "$name" "$tmp/man" || echo "$name"
+done <"$tmp/declared" >"$tmp/undocumented"
+try "each function is in a man page" test ! -s "$tmp/undocumented"
+sed 's/^/# /' "$tmp/undocumented"
 try "the pkg-config file has no placeholder left" sh -c "! grep @ '$out/libkvmi.pc'"
 
 echo "1..$n"
