@@ -25,6 +25,7 @@
 
 #include "common.h"
 #include "failure.h"
+#include "key.h"
 #include "kvm-ioctls.h"
 #include "parse.h"
 #include "vmm.h"
@@ -42,6 +43,9 @@ struct hook_options {
 	long pid;
 	long vm;
 	long timeout;
+	const char *key_file;
+	bool mutual;
+	struct kvmi_auth auth;
 };
 
 enum {
@@ -50,6 +54,8 @@ enum {
 	OPT_UUID,
 	OPT_MAX_GPA,
 	OPT_TIMEOUT,
+	OPT_KEY_FILE,
+	OPT_MUTUAL,
 };
 
 static const struct argp_option options[] = {
@@ -66,6 +72,9 @@ static const struct argp_option options[] = {
 	  .doc = "The highest guest physical address, if the tool wants to know (default: the highest that this CPU has)" },
 	{ .name = "timeout", .key = OPT_TIMEOUT, .arg = "SECONDS",
 	  .doc = "How long to wait for the tool's answer (default: 10)" },
+	{ .name = "key-file", .key = OPT_KEY_FILE, .arg = "FILE",
+	  .doc = "Have the tool prove that it has this key, and offer to prove that we have it" },
+	{ .name = "mutual", .key = OPT_MUTUAL, .doc = "Refuse a tool that only knows the key's hash" },
 	{ 0 }
 };
 
@@ -108,10 +117,18 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		if (!parse_int(arg, 1, 3600, &o->timeout))
 			argp_error(state, "--timeout: \"%s\" is not within 1..3600", arg);
 		return 0;
+	case OPT_KEY_FILE:
+		o->key_file = arg;
+		return 0;
+	case OPT_MUTUAL:
+		o->mutual = true;
+		return 0;
 	case ARGP_KEY_ARG:
 		argp_error(state, "\"%s\" is too much", arg);
 		return 0;
 	case ARGP_KEY_END:
+		if (o->mutual && !o->key_file)
+			argp_error(state, "--mutual needs --key-file");
 		if (!o->pid)
 			argp_error(state, "--pid is missing");
 		if (!o->socket)
@@ -191,10 +208,11 @@ static int fail_connect(const struct vmm *vmm, const char *path, int err)
 
 /* While stopped: make the socket, connect, say hello. */
 static int connect_and_greet(struct vmm *vmm, const char *path,
-			     const struct kvmi_hello *hello, long *sock)
+			     const struct kvmi_greeting *greeting, long *sock)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	__u8 bytes[KVMI_HELLO_SIZE];
+	const void *bytes;
+	size_t size;
 	struct inject *inj = vmm->inj;
 	long ret;
 	int err;
@@ -221,17 +239,17 @@ static int connect_and_greet(struct vmm *vmm, const char *path,
 	if (ret < 0)
 		return fail_connect(vmm, path, -ret);
 
-	kvmi_hello_pack(hello, bytes);
-	err = inject_write(inj, 0, bytes, sizeof(bytes));
+	bytes = kvmi_greeting_hello(greeting, &size);
+	err = inject_write(inj, 0, bytes, size);
 	if (!err)
 		err = inject_call(inj, &ret, SYS_sendto, *sock,
-				  inject_data(inj, 0), sizeof(bytes),
+				  inject_data(inj, 0), size,
 				  MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0);
 	if (err)
 		return err;
 	if (ret == -EPIPE || ret == -ECONNRESET)
 		return fail(KVMI_EXIT_GONE, "%s: the tool closed the connection", path);
-	if (ret != sizeof(bytes))
+	if (ret != (long)size)
 		return fail(KVMI_EXIT_FAILED, "%s: process %d (%s): send: %s", path,
 			    vmm->pid, vmm->comm, ret < 0 ? strerror(-ret) : "incomplete");
 	return 0;
@@ -281,14 +299,13 @@ static uint64_t now_ms(void)
  * Is the tool's answer there, all of it?  Looks without taking anything.
  * Returns 0 with @size, or -1 for not yet.
  */
-static int peek_answer(int dup, const char *path, size_t *size)
+static int peek_answer(int dup, const char *path, __u8 buf[KVMI_HELLO_MAX_SIZE], size_t *size)
 {
-	static __u8 buf[KVMI_HELLO_MAX_SIZE];
 	__u32 claimed;
 	ssize_t n;
 	int rest;
 
-	n = recv(dup, buf, sizeof(buf), MSG_PEEK | MSG_DONTWAIT);
+	n = recv(dup, buf, KVMI_HELLO_MAX_SIZE, MSG_PEEK | MSG_DONTWAIT);
 	if (!n || (n < 0 && errno == ECONNRESET))
 		return fail(KVMI_EXIT_GONE,
 			    "%s: the tool closed the connection instead of answering",
@@ -305,7 +322,7 @@ static int peek_answer(int dup, const char *path, size_t *size)
 
 /* The VMM runs meanwhile. */
 static int wait_answer(const struct vmm *vmm, int pidfd, int dup, const char *path,
-		       unsigned int timeout, size_t *size)
+		       unsigned int timeout, __u8 buf[KVMI_HELLO_MAX_SIZE], size_t *size)
 {
 	uint64_t deadline = now_ms() + timeout * 1000ULL, now;
 	const struct timespec pause = { .tv_nsec = 2 * 1000 * 1000 };
@@ -316,7 +333,7 @@ static int wait_answer(const struct vmm *vmm, int pidfd, int dup, const char *pa
 	int err;
 
 	for (;;) {
-		err = peek_answer(dup, path, size);
+		err = peek_answer(dup, path, buf, size);
 		if (err >= 0)
 			return err;
 		now = now_ms();
@@ -333,6 +350,23 @@ static int wait_answer(const struct vmm *vmm, int pidfd, int dup, const char *pa
 		if (pfd[0].revents)
 			nanosleep(&pause, NULL);
 	}
+}
+
+/* Is the answer right?  What there is to be proved in return is sent from here. */
+static int check_answer(struct kvmi_greeting *greeting, int dup, const char *path,
+			const __u8 *answer, size_t size)
+{
+	const void *proof;
+	size_t proof_size;
+	int err;
+
+	err = kvmi_greeting_answer(greeting, answer, size, &proof, &proof_size);
+	if (err)
+		return fail(status_of_errno(err), "%s: %s", path, kvmi_error());
+	if (proof_size && send(dup, proof, proof_size, MSG_NOSIGNAL | MSG_DONTWAIT) !=
+	    (ssize_t)proof_size)
+		return fail(KVMI_EXIT_GONE, "%s: the tool closed the connection", path);
+	return 0;
 }
 
 /* While stopped: take the answer out of the socket. */
@@ -428,8 +462,10 @@ static int resume_after(struct vmm *vmm, int err)
  * give the connection to KVM, or close it if that is not to be.
  */
 static int hook_connected(struct vmm *vmm, int pidfd, long sock, const char *path,
-			  const struct hook_options *o, const uint8_t uuid[16])
+			  const struct hook_options *o, struct kvmi_greeting *greeting,
+			  const uint8_t uuid[16])
 {
+	static __u8 answer[KVMI_HELLO_MAX_SIZE];
 	char why[FAILURE_SIZE];
 	size_t size = 0;
 	int dup, err, stop_err;
@@ -441,7 +477,9 @@ static int hook_connected(struct vmm *vmm, int pidfd, long sock, const char *pat
 			   "process %d (%s): pidfd_getfd: %s", vmm->pid, vmm->comm,
 			   strerror(errno));
 	else
-		err = wait_answer(vmm, pidfd, dup, path, o->timeout, &size);
+		err = wait_answer(vmm, pidfd, dup, path, o->timeout, answer, &size);
+	if (!err)
+		err = check_answer(greeting, dup, path, answer, size);
 
 	save_failure(why);
 	stop_err = vmm_stop(vmm);
@@ -489,6 +527,7 @@ static uint64_t highest_gpa(void)
 static int hook(struct vmm *vmm, const struct hook_options *o,
 		const struct kvmi_hello *hello)
 {
+	struct kvmi_greeting *greeting;
 	char path[PATH_MAX];
 	long sock = -1;
 	int pidfd, err;
@@ -496,20 +535,25 @@ static int hook(struct vmm *vmm, const struct hook_options *o,
 	err = check_socket(vmm, o->socket, path);
 	if (err)
 		return err;
+	if (kvmi_greeting_new(hello, o->key_file ? &o->auth : NULL, &greeting))
+		return fail(KVMI_EXIT_FAILED, "%s", kvmi_error());
 	pidfd = syscall(SYS_pidfd_open, vmm->pid, 0);
-	if (pidfd < 0)
+	if (pidfd < 0) {
+		kvmi_greeting_free(greeting);
 		return fail(errno == ESRCH ? KVMI_EXIT_GONE : KVMI_EXIT_FAILED,
 			    "process %d (%s): pidfd_open: %s", vmm->pid, vmm->comm,
 			    strerror(errno));
+	}
 	err = vmm_stop(vmm);
 	if (!err) {
-		err = connect_and_greet(vmm, path, hello, &sock);
+		err = connect_and_greet(vmm, path, greeting, &sock);
 		if (err && sock >= 0)
 			close_socket(vmm, sock);
 		err = resume_after(vmm, err);
 	}
 	if (!err)
-		err = hook_connected(vmm, pidfd, sock, path, o, hello->uuid);
+		err = hook_connected(vmm, pidfd, sock, path, o, greeting, hello->uuid);
+	kvmi_greeting_free(greeting);
 	close(pidfd);
 	return err;
 }
@@ -524,6 +568,11 @@ int cmd_hook(int argc, char **argv)
 	int err;
 
 	parse_options(&argp, argc, argv, &o);
+	if (o.key_file) {
+		err = key_load(o.key_file, o.mutual, &o.auth);
+		if (err)
+			return report_failure(&o.common, err);
+	}
 
 	err = vmm_open(&vmm, o.pid, o.vm);
 	if (err)

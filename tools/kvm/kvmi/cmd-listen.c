@@ -12,11 +12,14 @@
 #include "common.h"
 #include "control.h"
 #include "failure.h"
+#include "key.h"
 #include "vm.h"
 
 struct listen_options {
 	struct common_options common;
 	const char *socket;
+	const char *key_file;
+	bool mutual;
 };
 
 static const struct argp_option options[] = {
@@ -24,6 +27,9 @@ static const struct argp_option options[] = {
 	  .doc = "The unix socket to which VMMs connect; is created, for its user alone" },
 	{ .name = "control", .key = 'c', .arg = "PATH",
 	  .doc = "The unix socket for the other verbs (default: $KVMI_CONTROL, or kvmi.ctl in /run or $XDG_RUNTIME_DIR)" },
+	{ .name = "key-file", .key = 'k', .arg = "FILE",
+	  .doc = "Prove to VMMs that we have this key, and have those prove it that offer to" },
+	{ .name = "mutual", .key = 'm', .doc = "Refuse VMMs that do not prove that they have the key" },
 	{ 0 }
 };
 
@@ -41,12 +47,20 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'c':
 		o->common.control = arg;
 		return 0;
+	case 'k':
+		o->key_file = arg;
+		return 0;
+	case 'm':
+		o->mutual = true;
+		return 0;
 	case ARGP_KEY_ARG:
 		argp_error(state, "\"%s\" is too much", arg);
 		return 0;
 	case ARGP_KEY_END:
 		if (!o->socket)
 			argp_error(state, "--socket is missing");
+		if (o->mutual && !o->key_file)
+			argp_error(state, "--mutual needs --key-file");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -111,6 +125,7 @@ int cmd_listen(int argc, char **argv)
 	struct control *control = NULL;
 	const char *control_socket;
 	int err = 0, signals = -1;
+	struct kvmi_auth auth;
 	struct vms vms;
 	sigset_t set;
 
@@ -134,6 +149,10 @@ int cmd_listen(int argc, char **argv)
 	}
 
 	vms_init(&vms, o.common.json);
+	if (!err && o.key_file) {
+		err = key_load(o.key_file, o.mutual, &auth);
+		vms.auth = &auth;
+	}
 	if (!err) {
 		err = kvmi_listener_open(o.socket, &listener);
 		if (err)

@@ -661,7 +661,7 @@ static void serve_vm(struct vms *vms, int fd)
 	struct vm *vm;
 	int err;
 
-	err = kvmi_handshake_tool(fd, NULL, &hello, HANDSHAKE_TIMEOUT_MS);
+	err = kvmi_handshake_tool_auth(fd, vms->auth, &hello, HANDSHAKE_TIMEOUT_MS);
 	if (err) {
 		struct json_object *o = json_object_new_object();
 

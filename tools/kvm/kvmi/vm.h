@@ -78,6 +78,7 @@ struct vms {
 	LIST_HEAD(, vm) list;
 	unsigned int nr_threads;	/* that serve VMs */
 	unsigned int next_number;
+	const struct kvmi_auth *auth;	/* for handshakes, or NULL */
 	bool json;			/* how to report on stdout */
 	bool stopping;
 };

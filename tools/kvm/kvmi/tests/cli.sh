@@ -92,6 +92,17 @@ usage_error '--count: "0" is not' watch --count 0
 usage_error '--count: "-1" is not' watch --count=-1
 usage_error '"x" is too much' info x
 usage_error "WHERE is missing" break
+usage_error "--mutual needs --key-file" listen --socket "$tmp/s" --mutual
+usage_error "--mutual needs --key-file" hook --pid 1 --socket "$tmp/s" --mutual
+(umask 077; : > "$tmp/empty.key"; echo key > "$tmp/good.key")
+echo key > "$tmp/open.key"
+chmod 644 "$tmp/open.key"
+usage_error "does not have 1..4096 bytes" listen --socket "$tmp/s" --control "$tmp/c" \
+	--key-file "$tmp/empty.key"
+run 4 "a key that others can read" "$kvmi" listen --socket "$tmp/s" --control "$tmp/c" \
+	--key-file "$tmp/open.key"
+has "$tmp/err" "is not a file that only its user can read" "is named"
+run 3 "a key that is not there" "$kvmi" hook --pid 1 --socket "$tmp/s" --key-file "$tmp/no.key"
 usage_error "FILE is missing" dump
 usage_error "ADDRESS is missing" read
 usage_error "MSR is missing" msr

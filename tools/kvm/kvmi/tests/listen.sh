@@ -305,6 +305,11 @@ has "$tmp/out" "name:               good" "is the right one"
 echo quit >&7
 exec 7>&-
 wait $start_vm_pid
+mute_is_gone()
+{
+	! "$kvmi" list | grep -q mute
+}
+wait_for mute_is_gone
 
 start_watch --count 5
 echo unhook >&8
@@ -386,5 +391,16 @@ start_vm after
 run 0 "and the listener still works" "$kvmi" info
 stop_listener
 stop_vm
+
+# --- a key ----------------------------------------------------------------------------
+
+(umask 077; echo secret > "$tmp/key")
+start_listener --key-file "$tmp/key" --mutual
+"$fake_vm" "$tmp/tool" stranger < /dev/null > "$tmp/vm.out" 2>&1
+[ $? -ne 0 ]
+tap_result $? "a VM that proves nothing does not get in"
+wait_for grep -q "connection refused: handshake: the VMM does not offer to prove" "$tmp/listen.out"
+tap_result $? "and the listener says so"
+stop_listener
 
 tap_done
