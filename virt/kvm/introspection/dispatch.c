@@ -350,7 +350,7 @@ int kvmi_dispatch_vcpu(struct kvm_introspection *kvmi,
 	else
 		err = kvmi_get_target(kvmi, hdr, payload, &vcpu);
 
-	if (!err && !kvmi_vcpu_can_be_introspected(vcpu))
+	if (!err && !kvmi_arch_vcpu_can_be_introspected(vcpu))
 		err = -KVM_EAGAIN;
 	if (!err)
 		err = kvmi_vcpu_add_job(vcpu, hdr, payload);

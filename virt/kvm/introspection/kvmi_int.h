@@ -292,7 +292,6 @@ void kvmi_access_enforce(struct kvm *kvm, gfn_t gfn);
 struct kvm_vcpu_introspection *kvmi_vcpu_alloc(struct kvm_introspection *kvmi);
 void kvmi_vcpu_free(struct kvm_vcpu_introspection *vcpui);
 void kvmi_vcpu_kick(struct kvm_vcpu *vcpu);
-bool kvmi_vcpu_can_be_introspected(struct kvm_vcpu *vcpu);
 int kvmi_vcpu_add_job(struct kvm_vcpu *vcpu, const struct kvmi_msg_hdr *hdr,
 		      const void *payload);
 const char *kvmi_vcpu_take_reply(struct kvm_vcpu *vcpu,

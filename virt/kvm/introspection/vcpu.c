@@ -69,19 +69,6 @@ void kvmi_vcpu_kick(struct kvm_vcpu *vcpu)
 }
 
 /**
- * kvmi_vcpu_can_be_introspected - does the vCPU's thread serve commands?
- * @vcpu: the vCPU; its session exists
- *
- * One that has not been started by the guest does not, unless it was reset
- * while its event waits.
- */
-bool kvmi_vcpu_can_be_introspected(struct kvm_vcpu *vcpu)
-{
-	return kvmi_arch_vcpu_can_be_introspected(vcpu) ||
-	       READ_ONCE(vcpu->kvmi->ev.state) != KVMI_EV_NONE;
-}
-
-/**
  * kvmi_vcpu_add_job - queue a command for a vCPU
  * @vcpu: the vCPU
  * @hdr: the command's header

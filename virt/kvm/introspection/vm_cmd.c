@@ -100,7 +100,7 @@ static int kvmi_pause_vcpu(struct kvm_introspection *kvmi, u16 index, bool wait)
 		return -KVM_EINVAL;
 
 	vcpu = kvm_get_vcpu(kvm, index);
-	if (!kvmi_vcpu_can_be_introspected(vcpu))
+	if (!kvmi_arch_vcpu_can_be_introspected(vcpu))
 		return -KVM_EAGAIN;
 
 	if (!kvmi_add_pause_request(vcpu->kvmi))
