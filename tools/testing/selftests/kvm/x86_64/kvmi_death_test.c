@@ -4,6 +4,7 @@
  * a guest without its tool as if there had never been one, a tool without its
  * guest with nothing but a closed connection.
  */
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -318,6 +319,80 @@ TEST_F_TIMEOUT(tool, deaf, KVMI_TEST_TIMEOUT)
 		end_tool(env, true);
 	kvmi_must_return("UNHOOK", unhook, env);
 	kvmi_tool_close(&env->tool);
+	guest_is_free(env);
+	next_tool(env);
+}
+
+/* The last word of a tool counts, if it came before the end. */
+TEST_F_TIMEOUT(tool, crash_and_go, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_runner *r = &env->run[0];
+	struct kvmi_event ev;
+
+	*(uint64_t *)kvmi_hva(env, 2, 8) = 1;
+	kvmi_set_page_access(&env->tool, kvmi_gpa(2, 0), R | X);
+	kvmi_runner_do(r, kvmi_insn_xadd, kvmi_gva(2, 8), 5);
+	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
+	kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CRASH);
+	end_tool(env, variant->kill);
+
+	kvmi_runner_wait_exit(r);
+	TEST_ASSERT_EQ(r->ret, 0);
+	TEST_ASSERT_KVM_EXIT_REASON(r->vcpu, KVM_EXIT_SHUTDOWN);
+	TEST_ASSERT_EQ(*(uint64_t *)kvmi_hva(env, 2, 8), 1);
+}
+
+/*
+ * A vCPU whose event waits reads what the tool floods it with, and answers it
+ * although nobody takes the answers.  It comes back at a signal all the same.
+ */
+TEST_F_TIMEOUT(tool, flood_and_signal, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_vcpu_control_events req = {
+		.event_id = KVMI_VCPU_EVENT_PF, .enable = 1,
+	};
+	struct kvmi_env *env = &self->env;
+	struct kvmi_runner *r = &env->run[0];
+	struct pollfd pfd = { .fd = env->tool.fd, .events = POLLOUT };
+	struct {
+		struct kvmi_msg_hdr hdr;
+		struct kvmi_vcpu_hdr vcpu;
+		struct kvmi_vcpu_control_events req;
+	} msg = {
+		.hdr = {
+			.id = KVMI_VCPU_CONTROL_EVENTS,
+			.size = sizeof(msg) - sizeof(msg.hdr),
+		},
+		.req = req,
+	};
+	struct kvmi_event ev;
+	int i;
+
+	kvmi_set_page_access(&env->tool, kvmi_gpa(2, 0), R | X);
+	kvmi_runner_do(r, kvmi_insn_xadd, kvmi_gva(2, 8), 5);
+	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
+
+	fcntl(env->tool.fd, F_SETFL, O_NONBLOCK);
+	for (i = 0; i < 1000000; i++) {
+		if (send(env->tool.fd, &msg, sizeof(msg), MSG_NOSIGNAL) > 0)
+			continue;
+		TEST_ASSERT_EQ(errno, EAGAIN);
+		if (!poll(&pfd, 1, 1000))
+			break;
+	}
+
+	for (i = 0; i < 3; i++) {
+		kvmi_runner_kick(r);
+		kvmi_runner_wait_exit(r);
+		TEST_ASSERT(r->ret == -1 && r->err == EINTR,
+			    "KVM_RUN: %d, errno %d", r->ret, r->err);
+		kvmi_runner_go(r);
+		usleep(20000);
+	}
+
+	end_tool(env, variant->kill);
+	kvmi_runner_wait(r);
 	guest_is_free(env);
 	next_tool(env);
 }

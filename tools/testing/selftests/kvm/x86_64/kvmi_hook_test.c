@@ -3,7 +3,10 @@
  * KVM introspection: how a VMM connects a tool with its VM, and every way in
  * which that can fail.
  */
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 
 #include "test_util.h"
 #include "kvm_util.h"
@@ -294,6 +297,48 @@ TEST_F_TIMEOUT(hook, vm_destroyed_hooked, KVMI_TEST_TIMEOUT)
 	kvmi_alive(&env->tool);
 }
 
+static void send_fd(int sock, const void *data, size_t size, int fd)
+{
+	struct iovec iov = { .iov_base = (void *)data, .iov_len = size };
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(sizeof(fd))];
+	} control = { };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
+	TEST_ASSERT_EQ(sendmsg(sock, &msg, MSG_NOSIGNAL), (ssize_t)size);
+}
+
+/* A VM does not live for ever because its session was sent the VM itself. */
+TEST_F_TIMEOUT(hook, vm_in_flight, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_msg_hdr hdr = { .id = KVMI_GET_VERSION, .seq = 1 };
+	struct kvmi_get_version_reply version;
+	struct kvm_vm *vm = vm_create_barebones();
+
+	vm_kvmi_hook(vm, self->kernel_fd);
+	close(self->kernel_fd);
+	self->kernel_fd = -1;
+	send_fd(self->tool_fd, &hdr, sizeof(hdr), vm->fd);
+	TEST_ASSERT_EQ(__kvmi_recv_reply(&self->env.tool, hdr.id, hdr.seq,
+					 &version, sizeof(version)), 0);
+
+	/* The next one stays where it is: it is only half of a header. */
+	send_fd(self->tool_fd, &hdr, sizeof(hdr) / 2, vm->fd);
+	kvm_vm_free(vm);
+	kvmi_wait_closed(&self->env.tool);
+}
+
 /* ---- UNHOOK's announcement ---- */
 
 static void control_unhook_event(struct kvmi_tool *tool, bool enable)
@@ -356,6 +401,13 @@ TEST_F_TIMEOUT(hook, event_sequence, KVMI_TEST_TIMEOUT)
 	TEST_ASSERT_EQ(ev.seq, 1);
 }
 
+static void preunhook_refused(void *arg)
+{
+	struct kvmi_env *env = arg;
+
+	TEST_ASSERT_ERRNO(__vm_kvmi_preunhook(env->vm), ENOENT);
+}
+
 /* PREUNHOOK with nobody there to read the event */
 TEST_F_TIMEOUT(hook, preunhook_tool_gone, KVMI_TEST_TIMEOUT)
 {
@@ -377,6 +429,33 @@ TEST_F_TIMEOUT(hook, preunhook_tool_gone, KVMI_TEST_TIMEOUT)
 		TEST_ASSERT(r == -1 && (errno == ENOENT || errno == EFAULT),
 			    "PREUNHOOK: %d, errno %d", r, errno);
 	}
+	vm_kvmi_unhook(env->vm);
+}
+
+/* PREUNHOOK with a tool that is there and does not read: the VMM must not wait. */
+TEST_F_TIMEOUT(hook, preunhook_deaf, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_msg_hdr hdr = { .id = KVMI_VM_GET_INFO };
+	struct kvmi_env *env = &self->env;
+	struct pollfd pfd = { .fd = self->tool_fd, .events = POLLOUT };
+	int i;
+
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+	vm_kvmi_allow_command(env->vm, -1, 1);
+	vm_kvmi_allow_event(env->vm, -1, 1);
+	control_unhook_event(&env->tool, true);
+
+	/* commands, until the replies fill the way back and nobody takes more */
+	fcntl(self->tool_fd, F_SETFL, O_NONBLOCK);
+	for (i = 0; i < 1000000; i++) {
+		if (send(self->tool_fd, &hdr, sizeof(hdr), MSG_NOSIGNAL) > 0)
+			continue;
+		TEST_ASSERT_EQ(errno, EAGAIN);
+		if (!poll(&pfd, 1, 1000))
+			break;
+	}
+
+	kvmi_must_return("PREUNHOOK", preunhook_refused, env);
 	vm_kvmi_unhook(env->vm);
 }
 

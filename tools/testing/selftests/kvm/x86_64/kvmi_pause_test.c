@@ -60,22 +60,33 @@ static void run_nop(struct kvmi_runner *r)
 
 /* ---- PAUSE_VCPU ---- */
 
+static bool is_in_spin(const struct kvmi_event *ev)
+{
+	return ev->common.arch.regs.rip >= (uint64_t)kvmi_insn_spin &&
+	       ev->common.arch.regs.rip < (uint64_t)kvmi_insn_spin + 32;
+}
+
 TEST_F_TIMEOUT(pause, running, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	struct kvmi_runner *r = &env->run[0];
 	struct kvmi_event ev;
-	int wait;
+	int wait, i;
 
 	for (wait = 0; wait < 2; wait++) {
 		start_spinning(r, self->stop);
 		pause_vcpu(env, 0, wait);
 		wait_pause(env, 0, &ev);
 
-		/* It stands still, in the loop. */
-		TEST_ASSERT(ev.common.arch.regs.rip >= (uint64_t)kvmi_insn_spin &&
-			    ev.common.arch.regs.rip < (uint64_t)kvmi_insn_spin + 32,
-			    "rip %#llx", ev.common.arch.regs.rip);
+		/* It stands still, in the loop once it has got there. */
+		for (i = 0; !is_in_spin(&ev); i++) {
+			TEST_ASSERT(i < 1000, "rip %#llx",
+				    ev.common.arch.regs.rip);
+			kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+			usleep(10000);
+			pause_vcpu(env, 0, wait);
+			wait_pause(env, 0, &ev);
+		}
 		*self->stop = 1;
 		TEST_ASSERT(!kvmi_runner_poll(r, KVMI_QUIET_MS),
 			    "vCPU has gone on with the event unanswered");
@@ -372,6 +383,64 @@ TEST_F_TIMEOUT(pause, signal, KVMI_TEST_TIMEOUT)
 		kvmi_runner_wait(r);
 		kvmi_no_event(&env->tool);
 	}
+}
+
+/* No pause gets lost in an exit to the VMM, whenever it comes. */
+TEST_F_TIMEOUT(pause, mmio_exits, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_runner *r = &env->run[0];
+	struct kvmi_event ev;
+	int i;
+
+	r->io_data = 0;
+	kvmi_runner_do(r, kvmi_insn_spin, KVMI_MMIO_GVA, 1);
+	for (i = 0; i < 50; i++) {
+		pause_vcpu(env, 0, i & 1);
+		wait_pause(env, 0, &ev);
+		kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	}
+	kvmi_no_event(&env->tool);
+	r->io_data = 1;
+	kvmi_runner_wait(r);
+	TEST_ASSERT(r->nr_io > 1, "%u exits", r->nr_io);
+}
+
+/*
+ * A vCPU that the VMM resets while its event waits takes the answer, and no
+ * command until it is started again.
+ */
+TEST_F_TIMEOUT(pause, reset, KVMI_TEST_TIMEOUT)
+{
+	struct kvm_mp_state uninit = { .mp_state = KVM_MP_STATE_UNINITIALIZED };
+	struct kvm_mp_state runnable = { .mp_state = KVM_MP_STATE_RUNNABLE };
+	struct kvmi_vcpu_get_registers req = { };
+	struct kvmi_env *env = &self->env;
+	struct kvmi_runner *r = &env->run[1];
+	struct kvmi_event ev;
+	uint32_t seq;
+
+	start_spinning(r, self->stop);
+	pause_vcpu(env, 1, true);
+	wait_pause(env, 1, &ev);
+	kvmi_runner_kick(r);
+	kvmi_runner_wait_exit(r);
+	TEST_ASSERT_EQ(r->err, EINTR);
+
+	vcpu_mp_state_set(r->vcpu, &uninit);
+	seq = kvmi_vcpu_send(&env->tool, 1, KVMI_VCPU_GET_REGISTERS, &req,
+			     sizeof(req));
+	TEST_ASSERT_EQ(__kvmi_recv_reply(&env->tool, KVMI_VCPU_GET_REGISTERS,
+					 seq, NULL, 0), -KVM_EAGAIN);
+	kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	kvmi_alive(&env->tool);
+
+	vcpu_mp_state_set(r->vcpu, &runnable);
+	*self->stop = 1;
+	kvmi_runner_go(r);
+	kvmi_runner_wait(r);
+	kvmi_no_event(&env->tool);
+	kvmi_alive(&env->tool);
 }
 
 /* ---- answers ---- */
