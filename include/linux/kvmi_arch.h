@@ -124,7 +124,7 @@ int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu);
 bool kvmi_arch_vcpu_is_delivering(struct kvm_vcpu *vcpu);
 
 int kvmi_arch_control_event(struct kvm_vcpu *vcpu, u16 id, bool enable);
-void kvmi_arch_end_intercepts(struct kvm_vcpu *vcpu);
+bool kvmi_arch_end_intercepts(struct kvm_vcpu *vcpu);
 bool kvmi_arch_drop_intercepts(struct kvm_vcpu *vcpu, bool restore);
 void kvmi_arch_lift_intercepts(struct kvm_vcpu *vcpu);
 void kvmi_arch_free_intercepts(struct kvm_vcpu *vcpu);

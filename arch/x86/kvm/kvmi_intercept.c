@@ -27,6 +27,12 @@
 
 #define KVMI_HIGH_MSRS	0xc0000000u
 
+/*
+ * The thread that unhooks tells the vCPU to lift what it has; the vCPU may be
+ * about to do so already, on behalf of an earlier session.
+ */
+static DEFINE_SPINLOCK(kvmi_drop_lock);
+
 /* The bit of an MSR, or -1 if it has none. */
 static int kvmi_msr_bit(u32 msr)
 {
@@ -65,11 +71,16 @@ static struct kvmi_intercepts *kvmi_get_intercepts(struct kvm_vcpu *vcpu)
  */
 void kvmi_arch_free_intercepts(struct kvm_vcpu *vcpu)
 {
-	if (!vcpu->kvmi_intercepts)
+	struct kvmi_intercepts *icpt = vcpu->kvmi_intercepts;
+
+	if (!icpt)
 		return;
 
-	kfree(vcpu->kvmi_intercepts);
+	spin_lock(&kvmi_drop_lock);
 	vcpu->kvmi_intercepts = NULL;
+	spin_unlock(&kvmi_drop_lock);
+
+	kfree(icpt);
 	static_branch_dec(&kvmi_hooked_key);
 }
 
@@ -135,29 +146,40 @@ void kvmi_arch_lift_intercepts(struct kvm_vcpu *vcpu)
  * @vcpu: the vCPU, from the thread that unhooks
  * @restore: have it lift what is intercepted
  *
- * Return: true if the vCPU has to call kvmi_arch_end_intercepts().
+ * Return: true if the vCPU was requested to call kvmi_arch_end_intercepts().
  */
 bool kvmi_arch_drop_intercepts(struct kvm_vcpu *vcpu, bool restore)
 {
-	struct kvmi_intercepts *icpt = vcpu->kvmi_intercepts;
+	struct kvmi_intercepts *icpt;
+	bool drop = false;
 
-	if (!icpt)
-		return false;
+	spin_lock(&kvmi_drop_lock);
+	icpt = vcpu->kvmi_intercepts;
+	if (icpt) {
+		drop = icpt->drop || restore;
+		WRITE_ONCE(icpt->drop, drop);
+	}
+	if (drop)
+		kvm_make_request(KVM_REQ_INTROSPECTION, vcpu);
+	spin_unlock(&kvmi_drop_lock);
 
-	if (restore)
-		WRITE_ONCE(icpt->drop, true);
-
-	return icpt->drop;
+	return drop;
 }
 
 /**
  * kvmi_arch_end_intercepts - lift what is left of a session that has ended
  * @vcpu: the vCPU
+ *
+ * Return: true if there was something; nobody can request more of it then.
  */
-void kvmi_arch_end_intercepts(struct kvm_vcpu *vcpu)
+bool kvmi_arch_end_intercepts(struct kvm_vcpu *vcpu)
 {
-	if (vcpu->kvmi_intercepts && READ_ONCE(vcpu->kvmi_intercepts->drop))
-		kvmi_arch_lift_intercepts(vcpu);
+	if (!vcpu->kvmi_intercepts || !READ_ONCE(vcpu->kvmi_intercepts->drop))
+		return false;
+
+	kvmi_arch_lift_intercepts(vcpu);
+
+	return true;
 }
 
 static bool kvmi_has_desc_exiting(void)

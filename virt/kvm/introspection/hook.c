@@ -90,9 +90,7 @@ static void kvmi_free_vcpus(struct kvm *kvm, bool restore)
 		 * With the static key off, no vCPU looks at its request; one
 		 * that has something left to lift keeps the key on.
 		 */
-		if (kvmi_arch_drop_intercepts(vcpu, restore))
-			kvm_make_request(KVM_REQ_INTROSPECTION, vcpu);
-		else
+		if (!kvmi_arch_drop_intercepts(vcpu, restore))
 			kvm_clear_request(KVM_REQ_INTROSPECTION, vcpu);
 	}
 }

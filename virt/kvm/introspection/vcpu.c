@@ -530,6 +530,26 @@ static void kvmi_update_intercepts(struct kvm_vcpu *vcpu,
 			kvmi_arch_control_event(vcpu, id, false);
 }
 
+/*
+ * There is no session any more.  A request that is left behind would keep the
+ * vCPU from entering the guest once the static key is off.
+ */
+static void kvmi_end_work(struct kvm_vcpu *vcpu)
+{
+	kvm_clear_request(KVM_REQ_INTROSPECTION, vcpu);
+	/* Order each clearing before the look at what could be requested. */
+	smp_mb__after_atomic();
+
+	if (kvmi_arch_end_intercepts(vcpu)) {
+		kvm_clear_request(KVM_REQ_INTROSPECTION, vcpu);
+		smp_mb__after_atomic();
+	}
+
+	/* Unless there is a new one, which may have requested something. */
+	if (kvmi_vcpu(vcpu))
+		kvm_make_request(KVM_REQ_INTROSPECTION, vcpu);
+}
+
 /**
  * kvmi_vcpu_do_work - do what the tool wants of this vCPU
  * @vcpu: the vCPU, loaded, in a kvm->srcu section which is left meanwhile
@@ -545,8 +565,7 @@ int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu)
 
 	vcpui = kvmi_vcpu(vcpu);
 	if (!vcpui) {
-		kvm_check_request(KVM_REQ_INTROSPECTION, vcpu);
-		kvmi_arch_end_intercepts(vcpu);
+		kvmi_end_work(vcpu);
 		return 1;
 	}
 
