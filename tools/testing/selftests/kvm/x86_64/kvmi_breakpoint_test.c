@@ -55,6 +55,9 @@ FIXTURE_SETUP(breakpoint)
 {
 	kvmi_env_create(&self->env, 1);
 	vm_install_exception_handler(self->env.vm, BP_VECTOR, handle_bp);
+	/* KVM has to deliver it if a page on the way is not mapped yet. */
+	kvmi_runner_do(&self->env.run[0], kvmi_insn_int3, 0, 0);
+	kvmi_runner_wait(&self->env.run[0]);
 	kvmi_env_hook(&self->env);
 }
 
