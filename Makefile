@@ -8,6 +8,9 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 # vendor of the demo's processor (amd or intel)
 V ?= amd
+# what runs the demo's guest: qemu, which knows nothing of introspection, or
+# qemu-object, which connects to the tool by itself
+VMM ?= qemu
 
 .DEFAULT_GOAL := kernel
 
@@ -18,6 +21,7 @@ kernel: bzimage selftests tools
 help:
 	@echo "make            everything that runs: kernel, selftests, tools (in build/)"
 	@echo "make demo       a tool catches a guest in the act   (V=intel: on an Intel machine)"
+	@echo "                (VMM=qemu-object: with a QEMU that connects by itself)"
 	@echo "make test       all tests and checks; ends with 'N passed, N failed, N skipped'"
 	@echo "make bench      what an event costs, in instructions"
 	@echo
@@ -25,6 +29,7 @@ help:
 	@echo "                (PATCH=name.patch: into that patch, for files no patch holds)"
 	@echo "make selftests  the kernel's own tests of KVM, static"
 	@echo "make tools      libkvmi and the kvmi command"
+	@echo "make qemu       a QEMU that connects to a tool by itself"
 	@echo "make debug      a kernel with lockdep and KASAN, for lab/run -k"
 	@echo "make vanilla    the kernel without this project, for comparisons"
 	@echo "make packages   install what all of this needs"
@@ -57,6 +62,11 @@ selftests: tree
 tools: needs
 	@lab/tools
 
+.PHONY: qemu
+qemu:
+	@lab/packages qemu
+	@lab/qemu
+
 .PHONY: debug
 debug: tree
 	@lab/kbuild debug
@@ -72,8 +82,8 @@ refresh:
 	@lab/tree refresh $(PATCH)
 
 .PHONY: demo
-demo: kernel
-	@lab/demo -v $(V)
+demo: kernel $(if $(filter qemu-object,$(VMM)),qemu)
+	@lab/demo -v $(V) -w $(VMM)
 
 .PHONY: bench
 bench: kernel
