@@ -119,6 +119,12 @@ void kvmi_arch_zap_vcpu(struct kvm *kvm, gfn_t start, gfn_t end);
 gfn_t kvmi_arch_mapping_size(struct kvm *kvm, struct kvm_memory_slot *slot,
 			     gfn_t gfn);
 
+bool kvmi_arch_step_is_supported(void);
+void kvmi_arch_step_control(struct kvm_vcpu *vcpu, bool on);
+void kvmi_arch_step_next(struct kvm_vcpu *vcpu);
+bool kvmi_arch_step_is_over(struct kvm_vcpu *vcpu, bool *failed);
+void kvmi_arch_step_stop(struct kvm *kvm);
+
 void kvmi_arch_get_insn(struct kvm_vcpu *vcpu, struct kvmi_arch_insn *insn);
 int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu);
 bool kvmi_arch_vcpu_is_delivering(struct kvm_vcpu *vcpu);

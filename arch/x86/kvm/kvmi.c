@@ -31,6 +31,7 @@ int kvmi_arch_hook(struct kvm *kvm)
 
 void kvmi_arch_unhook(struct kvm *kvm)
 {
+	kvmi_arch_step_stop(kvm);
 }
 
 /**
@@ -47,6 +48,7 @@ bool kvmi_arch_vcpu_can_be_introspected(struct kvm_vcpu *vcpu)
 void kvmi_arch_get_features(struct kvmi_features *features)
 {
 	features->max_gfn = 1;
+	features->singlestep = kvmi_arch_step_is_supported();
 }
 
 static unsigned int kvmi_get_mode(const struct kvm_sregs *sregs)

@@ -39,6 +39,10 @@ void kvmi_give_up_insn(struct kvm_vcpu *vcpu, u8 access);
 bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu);
 bool kvmi_pf_is_relaxing(struct kvm_vcpu *vcpu);
 bool kvmi_inject_is_entering(struct kvm_vcpu *vcpu);
+bool __kvmi_holds_events(struct kvm_vcpu *vcpu);
+bool __kvmi_step_enter(struct kvm_vcpu *vcpu);
+void kvmi_step_leave(struct kvm_vcpu *vcpu, bool done);
+void __kvmi_step_emulated(struct kvm_vcpu *vcpu);
 
 /**
  * struct kvmi_intercepts - what one vCPU intercepts for the tool
@@ -231,6 +235,44 @@ static inline bool kvmi_needs_immediate_exit(struct kvm_vcpu *vcpu)
 	       (kvmi_pf_is_relaxing(vcpu) || kvmi_inject_is_entering(vcpu));
 }
 
+/* Does the vCPU execute one instruction at a time? */
+static inline bool kvmi_is_stepped(struct kvm_vcpu *vcpu)
+{
+	return kvmi_hooked() && READ_ONCE(vcpu->arch.kvmi_step.on);
+}
+
+/* Must interrupts, NMIs and SMIs wait? */
+static inline bool kvmi_holds_events(struct kvm_vcpu *vcpu)
+{
+	return kvmi_hooked() && __kvmi_holds_events(vcpu);
+}
+
+/* Is the guest to be entered for one instruction, or one event? */
+static inline bool kvmi_step_enter(struct kvm_vcpu *vcpu)
+{
+	return kvmi_hooked() && __kvmi_step_enter(vcpu);
+}
+
+/* Was it?  Then kvmi_step_leave() is to be called. */
+static inline bool kvmi_is_step_armed(struct kvm_vcpu *vcpu)
+{
+	return kvmi_hooked() && vcpu->arch.kvmi_step.armed;
+}
+
+/* KVM has executed an instruction of the guest's. */
+static inline void kvmi_step_emulated(struct kvm_vcpu *vcpu)
+{
+	if (kvmi_hooked())
+		__kvmi_step_emulated(vcpu);
+}
+
+/* It was HLT or the like, and only an interrupt can end that. */
+static inline void kvmi_step_halted(struct kvm_vcpu *vcpu)
+{
+	if (kvmi_hooked())
+		vcpu->arch.kvmi_step.let_in = true;
+}
+
 #else /* CONFIG_KVM_INTROSPECTION */
 
 static inline struct kvmi_intercepts *kvmi_intercepts(struct kvm_vcpu *vcpu)
@@ -351,6 +393,32 @@ static inline bool kvmi_needs_immediate_exit(struct kvm_vcpu *vcpu)
 {
 	return false;
 }
+
+static inline bool kvmi_is_stepped(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline bool kvmi_holds_events(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline bool kvmi_step_enter(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline bool kvmi_is_step_armed(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline void kvmi_step_leave(struct kvm_vcpu *vcpu, bool done) { }
+
+static inline void kvmi_step_emulated(struct kvm_vcpu *vcpu) { }
+
+static inline void kvmi_step_halted(struct kvm_vcpu *vcpu) { }
 
 #endif /* CONFIG_KVM_INTROSPECTION */
 

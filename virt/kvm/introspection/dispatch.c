@@ -69,6 +69,8 @@ static const struct kvmi_command kvmi_vcpu_commands[] = {
 		 sizeof(struct kvmi_vcpu_control_cr)),
 	KVMI_CMD(KVMI_VCPU_CONTROL_MSR, kvmi_arch_cmd_vcpu_control_msr,
 		 sizeof(struct kvmi_vcpu_control_msr)),
+	KVMI_CMD(KVMI_VCPU_CONTROL_SINGLESTEP, kvmi_cmd_vcpu_control_singlestep,
+		 sizeof(struct kvmi_vcpu_control_singlestep)),
 };
 
 /* Events that this kernel can send. */
@@ -83,6 +85,7 @@ static const u16 kvmi_events[] = {
 	KVMI_VCPU_EVENT_DESCRIPTOR,
 	KVMI_VCPU_EVENT_MSR,
 	KVMI_VCPU_EVENT_PF,
+	KVMI_VCPU_EVENT_SINGLESTEP,
 };
 
 static const struct kvmi_command *kvmi_find_command(u16 id)

@@ -413,5 +413,6 @@ void kvmi_destroy_vm(struct kvm *kvm)
 	kvmi_unhook(kvm);
 	kvm_for_each_vcpu(i, vcpu, kvm)
 		kvmi_arch_free_intercepts(vcpu);
+	kvmi_arch_step_stop(kvm);
 	mutex_unlock(&kvm->kvmi.lock);
 }

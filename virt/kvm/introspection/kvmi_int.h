@@ -319,6 +319,12 @@ bool kvmi_inject_has_work(struct kvm_vcpu *vcpu);
 int kvmi_trap_resolve(struct kvm_vcpu *vcpu,
 		      struct kvm_vcpu_introspection *vcpui);
 
+/* singlestep.c */
+bool kvmi_is_singlestepping(struct kvm_vcpu_introspection *vcpui);
+int kvmi_cmd_vcpu_control_singlestep(const struct kvmi_request *req);
+int kvmi_singlestep_resolve(struct kvm_vcpu *vcpu,
+			    struct kvm_vcpu_introspection *vcpui);
+
 /* pf.c */
 int kvmi_pf_resolve(struct kvm_vcpu *vcpu,
 		    struct kvm_vcpu_introspection *vcpui);

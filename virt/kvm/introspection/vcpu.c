@@ -489,6 +489,10 @@ static int kvmi_serve_vcpu(struct kvm_vcpu *vcpu,
 	if (r <= 0)
 		return r;
 
+	r = kvmi_singlestep_resolve(vcpu, vcpui);
+	if (r <= 0)
+		return r;
+
 	while (!kvmi_is_dead(vcpui->kvmi) &&
 	       atomic_add_unless(&vcpui->pause_requests, -1, 0)) {
 		r = kvmi_pause_event(vcpu);
@@ -503,8 +507,11 @@ static int kvmi_serve_vcpu(struct kvm_vcpu *vcpu,
 
 bool __kvmi_vcpu_has_work(struct kvm_vcpu *vcpu)
 {
+	bool failed;
+
 	return kvm_test_request(KVM_REQ_INTROSPECTION, vcpu) ||
-	       kvmi_pf_is_relaxing(vcpu) || kvmi_inject_has_work(vcpu);
+	       kvmi_pf_is_relaxing(vcpu) || kvmi_inject_has_work(vcpu) ||
+	       kvmi_arch_step_is_over(vcpu, &failed);
 }
 
 /*
@@ -560,11 +567,13 @@ int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_introspection *vcpui;
 	struct kvm_introspection *kvmi;
+	bool failed;
 	int r = 1;
 	int idx;
 
 	vcpui = kvmi_vcpu(vcpu);
 	if (!vcpui) {
+		kvmi_arch_step_control(vcpu, false);
 		kvmi_end_work(vcpu);
 		return 1;
 	}
@@ -578,6 +587,9 @@ int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu)
 	kvmi_pf_enforce(vcpu, vcpui);
 	kvmi_inject_left(vcpu, vcpui);
 
+	if (kvmi_arch_step_is_over(vcpu, &failed))
+		kvm_make_request(KVM_REQ_INTROSPECTION, vcpu);
+
 	while (r > 0 && kvm_check_request(KVM_REQ_INTROSPECTION, vcpu)) {
 		r = kvmi_serve_vcpu(vcpu, vcpui);
 		/* What is left undone is taken up again at the next KVM_RUN. */
@@ -589,6 +601,7 @@ int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu)
 		}
 	}
 
+	kvmi_arch_step_control(vcpu, kvmi_is_singlestepping(vcpui));
 	if (r > 0) {
 		kvmi_update_intercepts(vcpu, vcpui);
 		kvmi_pf_relax(vcpu, vcpui);

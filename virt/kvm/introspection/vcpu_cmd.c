@@ -24,7 +24,7 @@ int kvmi_cmd_vcpu_control_events(const struct kvmi_request *req)
 	else
 		err = kvmi_arch_control_event(req->vcpu, cmd->event_id,
 					      cmd->enable);
-	if (!err)
+	if (!err && cmd->event_id != KVMI_VCPU_EVENT_SINGLESTEP)
 		kvmi_enable_event(req->kvmi, vcpui->events, cmd->event_id,
 				  cmd->enable);
 

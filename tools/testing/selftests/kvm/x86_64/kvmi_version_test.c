@@ -83,7 +83,7 @@ TEST_F_TIMEOUT(version, check_command, KVMI_TEST_TIMEOUT)
 		KVMI_VCPU_GET_CPUID, KVMI_VCPU_INJECT_EXCEPTION,
 		KVMI_VCPU_GET_XCR, KVMI_VCPU_GET_XSAVE,
 		KVMI_VCPU_SET_XSAVE, KVMI_VCPU_GET_MTRR_TYPE,
-		KVMI_VCPU_TRANSLATE_GVA,
+		KVMI_VCPU_TRANSLATE_GVA, KVMI_VCPU_CONTROL_SINGLESTEP,
 	};
 	/* The two event messages are no commands. */
 	static const uint16_t unknown[] = {
@@ -106,6 +106,7 @@ TEST_F_TIMEOUT(version, check_event, KVMI_TEST_TIMEOUT)
 	static const uint16_t known[] = {
 		KVMI_VM_EVENT_UNHOOK, KVMI_VCPU_EVENT_PAUSE,
 		KVMI_VCPU_EVENT_TRAP, KVMI_VCPU_EVENT_PF,
+		KVMI_VCPU_EVENT_SINGLESTEP,
 	};
 	static const uint16_t unknown[] = {
 		2, 4, 21, 63, 0x7ffe, NO_SUCH_ID,

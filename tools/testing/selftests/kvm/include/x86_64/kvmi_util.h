@@ -130,6 +130,7 @@ struct kvmi_event {
 		struct kvmi_vcpu_event_xsetbv xsetbv;
 		struct kvmi_vcpu_event_descriptor desc;
 		struct kvmi_vcpu_event_msr msr;
+		struct kvmi_vcpu_event_singlestep singlestep;
 	};
 };
 

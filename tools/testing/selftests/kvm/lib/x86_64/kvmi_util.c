@@ -286,6 +286,8 @@ static size_t event_specific_size(uint16_t event)
 		return sizeof(struct kvmi_vcpu_event_descriptor);
 	case KVMI_VCPU_EVENT_MSR:
 		return sizeof(struct kvmi_vcpu_event_msr);
+	case KVMI_VCPU_EVENT_SINGLESTEP:
+		return sizeof(struct kvmi_vcpu_event_singlestep);
 	default:
 		TEST_FAIL("unexpected event %u", event);
 	}
@@ -380,6 +382,15 @@ static void parse_event(const struct kvmi_msg *msg, struct kvmi_event *ev)
 			    "TRAP event: padding");
 	}
 	parse_insn_event((void *)(hdr + 1) + sizeof(ev->common), ev);
+	if (ev->event == KVMI_VCPU_EVENT_SINGLESTEP) {
+		memcpy(&ev->singlestep, (void *)(hdr + 1) + sizeof(ev->common),
+		       sizeof(ev->singlestep));
+		TEST_ASSERT(ev->singlestep.failed <= 1, "SINGLESTEP: failed %u",
+			    ev->singlestep.failed);
+		for (i = 0; i < ARRAY_SIZE(ev->singlestep.padding); i++)
+			TEST_ASSERT(!ev->singlestep.padding[i],
+				    "SINGLESTEP: padding");
+	}
 
 	if (ev->event == KVMI_VCPU_EVENT_PF) {
 		memcpy(&ev->pf, (void *)(hdr + 1) + sizeof(ev->common),

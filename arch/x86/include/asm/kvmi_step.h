@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef _ASM_X86_KVMI_STEP_H
+#define _ASM_X86_KVMI_STEP_H
+
+#include <linux/types.h>
+
+/**
+ * struct kvmi_step - stepping a vCPU, see arch/x86/kvm/kvmi_step.c
+ * @on: each instruction is a step
+ * @let_in: what the guest waits for, halted, is not held back
+ * @armed: the vCPU is in the guest, or on its way, for the step
+ * @done: the step is
+ * @rip: the linear address where it began
+ */
+struct kvmi_step {
+	bool on;
+	bool let_in;
+	bool armed;
+	bool done;
+	unsigned long rip;
+};
+
+#endif /* _ASM_X86_KVMI_STEP_H */
