@@ -321,10 +321,13 @@ static uint64_t other_cr(uint8_t cr, uint64_t val)
 
 static const uint8_t crs[] = { 0, 3, 4 };
 
-/* The register, once it has been written: CR0.ET cannot be cleared. */
+/* The register; CR0.ET may not be set yet, but every write sets it. */
 static uint64_t get_cr(struct kvmi_env *env, uint8_t cr)
 {
 	uint64_t val = run(env, guest_read_cr, cr, 0, 0);
+
+	if (cr == 0)
+		val |= X86_CR0_ET;
 
 	return run(env, guest_write_cr, cr, val, 0);
 }
