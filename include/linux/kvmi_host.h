@@ -30,11 +30,14 @@ struct kvm_vcpu_introspection;
  * @session: the connection with a tool, NULL unless hooked; written under
  *	@lock, read in a kvm->srcu section
  * @access: gfn to page restrictions, see virt/kvm/introspection/access.c
+ * @hidden: the guest's memory is encrypted, there is nothing to be seen; under
+ *	kvm->lock
  */
 struct kvmi_vm {
 	struct mutex lock;		/* ioctls, one at a time */
 	struct kvm_introspection __rcu *session;
 	struct xarray access;
+	bool hidden;
 };
 
 DECLARE_STATIC_KEY_FALSE(kvmi_hooked_key);
@@ -49,6 +52,7 @@ void kvmi_create_vm(struct kvm *kvm);
 void kvmi_destroy_vm(struct kvm *kvm);
 int kvmi_create_vcpu(struct kvm_vcpu *vcpu);
 void kvmi_destroy_vcpu(struct kvm_vcpu *vcpu);
+bool kvmi_hide_vm(struct kvm *kvm);
 int kvmi_check_extension(void);
 int kvmi_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
 
@@ -67,6 +71,7 @@ static inline void kvmi_create_vm(struct kvm *kvm) { }
 static inline void kvmi_destroy_vm(struct kvm *kvm) { }
 static inline int kvmi_create_vcpu(struct kvm_vcpu *vcpu) { return 0; }
 static inline void kvmi_destroy_vcpu(struct kvm_vcpu *vcpu) { }
+static inline bool kvmi_hide_vm(struct kvm *kvm) { return true; }
 static inline bool kvmi_vcpu_has_work(struct kvm_vcpu *vcpu) { return false; }
 static inline int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu) { return 1; }
 

@@ -14,6 +14,9 @@
 #include <uapi/linux/kvm_para.h>
 #include "kvmi_int.h"
 
+#define CREATE_TRACE_POINTS
+#include <trace/events/kvmi.h>
+
 /* Index in the tables below and in the ABI: even and odd ids count alike. */
 #define KVMI_ID_INDEX(id)	((id) >> 1)
 
@@ -192,7 +195,9 @@ void kvmi_enable_event(struct kvm_introspection *kvmi, unsigned long *enabled,
 		clear_bit(id, enabled);
 }
 
+/* @vcpu is the vCPU on whose thread this is, if it is on one. */
 static int kvmi_send_reply(struct kvm_introspection *kvmi,
+			   const struct kvm_vcpu *vcpu,
 			   const struct kvmi_msg_hdr *req, int err,
 			   const void *data, size_t size)
 {
@@ -212,6 +217,9 @@ static int kvmi_send_reply(struct kvm_introspection *kvmi,
 	r = kvmi_sock_send(kvmi, vec, size ? 3 : 2, sizeof(hdr) + hdr.size);
 	if (r && r != -EINTR)
 		kvmi_kill(kvmi, NULL);
+	if (!r)
+		trace_kvmi_reply(vcpu ? vcpu->vcpu_idx : -1, req->id, req->seq,
+				 err, size);
 
 	return r;
 }
@@ -235,7 +243,8 @@ int kvmi_reply(const struct kvmi_request *req, int err,
 	/* A slow tool must not keep the VMM from changing memslots. */
 	if (req->vcpu)
 		kvm_vcpu_srcu_read_unlock(req->vcpu);
-	r = kvmi_send_reply(req->kvmi, req->hdr, err, data, err ? 0 : size);
+	r = kvmi_send_reply(req->kvmi, req->vcpu, req->hdr, err, data,
+			    err ? 0 : size);
 	if (req->vcpu)
 		kvm_vcpu_srcu_read_lock(req->vcpu);
 
@@ -259,6 +268,8 @@ static int kvmi_serve(struct kvm_introspection *kvmi, struct kvm_vcpu *vcpu,
 	};
 
 	memcpy(fixed, payload, n);
+	trace_kvmi_command(vcpu ? vcpu->vcpu_idx : -1, hdr->id, hdr->seq,
+			   hdr->size);
 	if (vcpu)
 		vcpu->stat.generic.kvmi.vcpu_commands++;
 	else
@@ -281,9 +292,9 @@ void kvmi_dispatch_vm(struct kvm_introspection *kvmi,
 	const struct kvmi_command *cmd = kvmi_find_command(hdr->id);
 
 	if (!cmd)
-		kvmi_send_reply(kvmi, hdr, -KVM_ENOSYS, NULL, 0);
+		kvmi_send_reply(kvmi, NULL, hdr, -KVM_ENOSYS, NULL, 0);
 	else if (!kvmi_is_command_allowed(kvmi, hdr->id))
-		kvmi_send_reply(kvmi, hdr, -KVM_EPERM, NULL, 0);
+		kvmi_send_reply(kvmi, NULL, hdr, -KVM_EPERM, NULL, 0);
 	else
 		kvmi_serve(kvmi, NULL, cmd, hdr, payload, hdr->size);
 }
@@ -358,7 +369,8 @@ int kvmi_dispatch_vcpu(struct kvm_introspection *kvmi,
 	if (!err)
 		err = kvmi_vcpu_add_job(vcpu, hdr, payload);
 
-	return err && kvmi_send_reply(kvmi, hdr, err, NULL, 0) == -EINTR ?
+	return err &&
+	       kvmi_send_reply(kvmi, NULL, hdr, err, NULL, 0) == -EINTR ?
 	       -EINTR : 0;
 }
 

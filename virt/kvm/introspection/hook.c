@@ -33,6 +33,24 @@ void kvmi_create_vm(struct kvm *kvm)
 }
 
 /**
+ * kvmi_hide_vm - the memory of a VM is about to be encrypted
+ * @kvm: the VM; kvm->lock is held
+ *
+ * Return: false if a tool is looking into the VM, which must not go on then.
+ */
+bool kvmi_hide_vm(struct kvm *kvm)
+{
+	lockdep_assert_held(&kvm->lock);
+
+	if (rcu_access_pointer(kvm->kvmi.session))
+		return false;
+	kvm->kvmi.hidden = true;
+
+	return true;
+}
+EXPORT_SYMBOL_GPL(kvmi_hide_vm);
+
+/**
  * kvmi_check_extension - the value of KVM_CAP_INTROSPECTION
  */
 int kvmi_check_extension(void)
@@ -163,6 +181,11 @@ static int kvmi_publish(struct kvm *kvm, struct kvm_introspection *kvmi)
 	unsigned long i;
 
 	mutex_lock(&kvm->lock);
+
+	if (kvm->kvmi.hidden) {
+		mutex_unlock(&kvm->lock);
+		return -EOPNOTSUPP;
+	}
 
 	kvm_for_each_vcpu(i, vcpu, kvm) {
 		vcpu->kvmi = kvmi_vcpu_alloc(kvmi);

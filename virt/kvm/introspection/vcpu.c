@@ -17,6 +17,7 @@
 
 #include <linux/sched/signal.h>
 #include <uapi/linux/kvm_para.h>
+#include <trace/events/kvmi.h>
 #include "kvmi_int.h"
 
 struct kvm_vcpu_introspection *kvmi_vcpu_alloc(struct kvm_introspection *kvmi)
@@ -334,6 +335,7 @@ static void kvmi_count_event(struct kvm_vcpu *vcpu, u16 id)
 
 	if (!WARN_ON_ONCE(id / 2 >= ARRAY_SIZE(stat->events)))
 		stat->events[id / 2]++;
+	trace_kvmi_event(vcpu->vcpu_idx, id, vcpu->kvmi->ev.seq);
 }
 
 /* Returns 0, or -EINTR if a signal came first. */
@@ -428,6 +430,7 @@ int kvmi_vcpu_event(struct kvm_vcpu *vcpu, u16 id, unsigned long actions,
 			kvmi_arch_set_regs(vcpu, &vcpui->regs);
 	}
 
+	trace_kvmi_action(vcpu->vcpu_idx, vcpui->ev.id, vcpui->ev.seq, action);
 	kvmi_end_event(vcpui);
 
 	return action;
@@ -457,6 +460,21 @@ static int kvmi_pause_event(struct kvm_vcpu *vcpu)
 		return kvmi_vcpu_crash(vcpu);
 
 	return action < 0 ? action : 1;
+}
+
+/* The event would have the registers of the guest's own guest. */
+static bool kvmi_can_pause(struct kvm_vcpu *vcpu,
+			   struct kvm_vcpu_introspection *vcpui)
+{
+	return atomic_read(&vcpui->pause_requests) &&
+	       !kvmi_is_dead(vcpui->kvmi) && !kvmi_arch_vcpu_is_nested(vcpu);
+}
+
+static bool kvmi_must_pause(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
+
+	return vcpui && kvmi_can_pause(vcpu, vcpui);
 }
 
 /* Returns 1 to go on, 0 to exit to user space, or -EINTR. */
@@ -493,7 +511,7 @@ static int kvmi_serve_vcpu(struct kvm_vcpu *vcpu,
 	if (r <= 0)
 		return r;
 
-	while (!kvmi_is_dead(vcpui->kvmi) &&
+	while (kvmi_can_pause(vcpu, vcpui) &&
 	       atomic_add_unless(&vcpui->pause_requests, -1, 0)) {
 		r = kvmi_pause_event(vcpu);
 		if (r == -EINTR && vcpui->ev.state == KVMI_EV_NONE)
@@ -511,7 +529,7 @@ bool __kvmi_vcpu_has_work(struct kvm_vcpu *vcpu)
 
 	return kvm_test_request(KVM_REQ_INTROSPECTION, vcpu) ||
 	       kvmi_pf_is_relaxing(vcpu) || kvmi_inject_has_work(vcpu) ||
-	       kvmi_arch_step_is_over(vcpu, &failed);
+	       kvmi_must_pause(vcpu) || kvmi_arch_step_is_over(vcpu, &failed);
 }
 
 /*
@@ -586,6 +604,9 @@ int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu)
 
 	kvmi_pf_enforce(vcpu, vcpui);
 	kvmi_inject_left(vcpu, vcpui);
+	/* One that was put off is due when the vCPU is back from its guest. */
+	if (kvmi_can_pause(vcpu, vcpui))
+		kvm_make_request(KVM_REQ_INTROSPECTION, vcpu);
 
 	if (kvmi_arch_step_is_over(vcpu, &failed))
 		kvm_make_request(KVM_REQ_INTROSPECTION, vcpu);

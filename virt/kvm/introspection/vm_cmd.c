@@ -7,6 +7,7 @@
  */
 
 #include <uapi/linux/kvm_para.h>
+#include <trace/events/kvmi.h>
 #include "kvmi_int.h"
 
 /* v12 lets 1002 of them wait: "more than 1001" was its test. */
@@ -202,5 +203,6 @@ int kvmi_vm_event_unhook(struct kvm_introspection *kvmi)
 		return -ENOENT;
 
 	kvmi->kvm->stat.generic.kvmi.event_unhook++;
+	trace_kvmi_event(-1, KVMI_VM_EVENT_UNHOOK, hdr.seq);
 	return 0;
 }

@@ -137,12 +137,77 @@ static void wait_seen(FIXTURE_DATA(inject) *self, uint64_t nr)
 	TEST_ASSERT_EQ(self->seen->nr, nr);
 }
 
+/* ---- what the machine can do ---- */
+
+/*
+ * The VMM injects, and with that KVM's own code: what it cannot do in this
+ * machine the tool cannot either.  The SVM of Bochs has the guest see the
+ * host's CR2, and does not know where an INT3 ends that is injected.
+ */
+static void vmm_inject(FIXTURE_DATA(inject) * self, uint8_t nr, uint64_t rip,
+		       uint64_t cr2)
+{
+	struct kvm_mp_state awake = { .mp_state = KVM_MP_STATE_RUNNABLE };
+	struct kvm_vcpu *vcpu = self->r->vcpu;
+	struct kvm_vcpu_events events;
+	struct kvm_regs regs, old;
+	struct kvm_sregs sregs;
+
+	vcpu_regs_get(vcpu, &old);
+	vcpu_sregs_get(vcpu, &sregs);
+	sregs.cr2 = cr2;
+	vcpu_sregs_set(vcpu, &sregs);
+	regs = old;
+	regs.rip = rip;
+	vcpu_regs_set(vcpu, &regs);
+	vcpu_events_get(vcpu, &events);
+	events.exception.injected = 1;
+	events.exception.nr = nr;
+	events.exception.has_error_code = has_error_code(nr);
+	vcpu_events_set(vcpu, &events);
+
+	/* Where the handler returns to it halts. */
+	kvmi_runner_go(self->r);
+	wait_seen(self, 1);
+	usleep(1000);
+	kvmi_runner_kick(self->r);
+	kvmi_runner_wait_exit(self->r);
+	vcpu_regs_set(vcpu, &old);
+	vcpu_mp_state_set(vcpu, &awake);
+	self->seen->nr = 0;
+}
+
+static bool cr2_works(FIXTURE_DATA(inject) * self)
+{
+	if (!host_cpu_is_amd)
+		return true;
+
+	vmm_inject(self, PF_VECTOR, (uint64_t)kvmi_insn_hlt_at, 0x123000);
+
+	return self->seen->cr2 == 0x123000;
+}
+
+static bool soft_exceptions_work(FIXTURE_DATA(inject) * self)
+{
+	uint8_t *code = kvmi_hva(&self->env, 3, 0);
+
+	if (!host_cpu_is_amd)
+		return true;
+
+	code[0] = 0xcc;		/* int3 */
+	code[1] = 0xf4;		/* hlt */
+	vmm_inject(self, BP_VECTOR, kvmi_gva(3, 0), 0);
+
+	return self->seen->rip == kvmi_gva(3, 1);
+}
+
 /* ---- what is injected ---- */
 
 /* With each event and without; the guest goes on where it was. */
 TEST_F_TIMEOUT(inject, every_exception, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
+	bool has_cr2 = cr2_works(self);
 	uint64_t n = 0;
 	struct kvmi_event ev;
 	int i;
@@ -167,8 +232,7 @@ TEST_F_TIMEOUT(inject, every_exception, KVMI_TEST_TIMEOUT)
 		TEST_ASSERT_EQ(self->seen->vector, nr);
 		TEST_ASSERT_EQ(self->seen->error_code, code);
 		TEST_ASSERT_EQ(self->seen->rip, rip);
-		/* Otherwise Bochs shows the host's, of all things. */
-		if (nr == PF_VECTOR)
+		if (nr == PF_VECTOR && has_cr2)
 			TEST_ASSERT_EQ(self->seen->cr2, cr2);
 	}
 	stop_spinning(self);
@@ -262,6 +326,7 @@ TEST_F_TIMEOUT(inject, page_fault_event, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	const uint64_t gva = kvmi_gva(2, 8);
+	bool has_cr2 = cr2_works(self);
 	struct kvmi_event ev;
 
 	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, true);
@@ -279,7 +344,8 @@ TEST_F_TIMEOUT(inject, page_fault_event, KVMI_TEST_TIMEOUT)
 	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
 	TEST_ASSERT_EQ(self->seen->nr, 1);
 	TEST_ASSERT_EQ(self->seen->rip, (uint64_t)kvmi_insn_write);
-	TEST_ASSERT_EQ(self->seen->cr2, gva);
+	if (has_cr2)
+		TEST_ASSERT_EQ(self->seen->cr2, gva);
 
 	/* After CONTINUE it comes before the next one. */
 	TEST_ASSERT_EQ(INJECT(env, .nr = UD_VECTOR), 0);
@@ -298,6 +364,9 @@ TEST_F_TIMEOUT(inject, breakpoint, KVMI_TEST_TIMEOUT)
 	struct kvmi_env *env = &self->env;
 	uint8_t *code = kvmi_hva(env, 2, 0);
 	struct kvmi_event ev;
+
+	if (!soft_exceptions_work(self))
+		SKIP(return, "the machine's SVM injects INT3 as a fault");
 
 	code[0] = 0xcc;		/* int3 */
 	code[1] = 0xc3;		/* ret */
