@@ -567,6 +567,7 @@ static void kvmi_end_work(struct kvm_vcpu *vcpu)
 
 	if (kvmi_arch_end_intercepts(vcpu)) {
 		kvm_clear_request(KVM_REQ_INTROSPECTION, vcpu);
+		/* As above. */
 		smp_mb__after_atomic();
 	}
 
