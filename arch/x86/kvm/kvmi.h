@@ -11,14 +11,13 @@
 #include <linux/kvm_host.h>
 #include <linux/kvmi_host.h>
 #include <uapi/linux/kvmi.h>
+#include "kvm_emulate.h"
 
 /* The MSR bitmaps of both vendors cover twice as many. */
 #define KVMI_NUM_MSRS	0x2000
 
-enum x86_intercept_stage;
 struct kvm_mmu_page;
 struct kvm_page_fault;
-struct x86_instruction_info;
 
 #ifdef CONFIG_KVM_INTROSPECTION
 

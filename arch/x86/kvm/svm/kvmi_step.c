@@ -304,16 +304,12 @@ static bool svm_step_ud(struct kvm_vcpu *vcpu, int *r)
 static void svm_step_exception(struct kvm_vcpu *vcpu, u32 vector)
 {
 	struct vmcb_control_area *control = &to_svm(vcpu)->vmcb->control;
-	struct x86_exception e = {
-		.vector = vector,
-		.error_code_valid = true,
-		.error_code = control->exit_info_1,
-		.address = control->exit_info_2,
-	};
 
+	/* The intercepted one has left it as it was. */
 	if (vector == PF_VECTOR)
-		kvm_inject_page_fault(vcpu, &e, false);
-	else if (x86_exception_has_error_code(vector))
+		vcpu->arch.cr2 = control->exit_info_2;
+
+	if (x86_exception_has_error_code(vector))
 		kvm_queue_exception_e(vcpu, vector, control->exit_info_1);
 	else
 		kvm_queue_exception(vcpu, vector);
