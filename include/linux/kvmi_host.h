@@ -67,6 +67,7 @@ static inline bool kvmi_vcpu_has_work(struct kvm_vcpu *vcpu)
 
 #else /* CONFIG_KVM_INTROSPECTION */
 
+static inline bool kvmi_hooked(void) { return false; }
 static inline void kvmi_create_vm(struct kvm *kvm) { }
 static inline void kvmi_destroy_vm(struct kvm *kvm) { }
 static inline int kvmi_create_vcpu(struct kvm_vcpu *vcpu) { return 0; }

@@ -143,15 +143,19 @@ static void wait_seen(FIXTURE_DATA(inject) *self, uint64_t nr)
  * The VMM injects, and with that KVM's own code: what it cannot do in this
  * machine the tool cannot either.  The SVM of Bochs has the guest see the
  * host's CR2, and does not know where an INT3 ends that is injected.
+ *
+ * Returns how many exceptions the guest has seen.
  */
-static void vmm_inject(FIXTURE_DATA(inject) * self, uint8_t nr, uint64_t rip,
-		       uint64_t cr2)
+static uint64_t vmm_inject(FIXTURE_DATA(inject) * self, uint8_t nr,
+			   uint64_t rip, uint64_t cr2)
 {
 	struct kvm_mp_state awake = { .mp_state = KVM_MP_STATE_RUNNABLE };
 	struct kvm_vcpu *vcpu = self->r->vcpu;
 	struct kvm_vcpu_events events;
 	struct kvm_regs regs, old;
 	struct kvm_sregs sregs;
+	uint64_t n;
+	int i;
 
 	vcpu_regs_get(vcpu, &old);
 	vcpu_sregs_get(vcpu, &sregs);
@@ -168,13 +172,17 @@ static void vmm_inject(FIXTURE_DATA(inject) * self, uint8_t nr, uint64_t rip,
 
 	/* Where the handler returns to it halts. */
 	kvmi_runner_go(self->r);
-	wait_seen(self, 1);
+	for (i = 0; !self->seen->nr && i < KVMI_TIMEOUT_MS; i++)
+		usleep(1000);
 	usleep(1000);
 	kvmi_runner_kick(self->r);
 	kvmi_runner_wait_exit(self->r);
 	vcpu_regs_set(vcpu, &old);
 	vcpu_mp_state_set(vcpu, &awake);
+	n = self->seen->nr;
 	self->seen->nr = 0;
+
+	return n;
 }
 
 static bool cr2_works(FIXTURE_DATA(inject) * self)
@@ -196,9 +204,10 @@ static bool soft_exceptions_work(FIXTURE_DATA(inject) * self)
 
 	code[0] = 0xcc;		/* int3 */
 	code[1] = 0xf4;		/* hlt */
-	vmm_inject(self, BP_VECTOR, kvmi_gva(3, 0), 0);
 
-	return self->seen->rip == kvmi_gva(3, 1);
+	/* If it comes twice, the first one has returned to the INT3. */
+	return vmm_inject(self, BP_VECTOR, kvmi_gva(3, 0), 0) == 1 &&
+	       self->seen->rip == kvmi_gva(3, 1);
 }
 
 /* ---- what is injected ---- */
@@ -326,8 +335,10 @@ TEST_F_TIMEOUT(inject, page_fault_event, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 	const uint64_t gva = kvmi_gva(2, 8);
-	bool has_cr2 = cr2_works(self);
 	struct kvmi_event ev;
+
+	if (!cr2_works(self))
+		SKIP(return, "the machine's SVM has the guest see the host's CR2");
 
 	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, true);
 	kvmi_set_page_access(&env->tool, kvmi_gpa(2, 0), KVMI_PAGE_ACCESS_R);
@@ -344,8 +355,7 @@ TEST_F_TIMEOUT(inject, page_fault_event, KVMI_TEST_TIMEOUT)
 	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
 	TEST_ASSERT_EQ(self->seen->nr, 1);
 	TEST_ASSERT_EQ(self->seen->rip, (uint64_t)kvmi_insn_write);
-	if (has_cr2)
-		TEST_ASSERT_EQ(self->seen->cr2, gva);
+	TEST_ASSERT_EQ(self->seen->cr2, gva);
 
 	/* After CONTINUE it comes before the next one. */
 	TEST_ASSERT_EQ(INJECT(env, .nr = UD_VECTOR), 0);
