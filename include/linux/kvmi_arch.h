@@ -44,7 +44,6 @@ u8 kvmi_access_denied(struct kvm *kvm, gfn_t gfn);
 u8 kvmi_access_enforced(struct kvm *kvm, gfn_t gfn);
 bool kvmi_access_restricted_in(struct kvm *kvm, gfn_t start, gfn_t npages);
 
-bool kvmi_pf_is_wanted(struct kvm_vcpu *vcpu);
 void kvmi_pf_raise(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access);
 bool kvmi_pf_is_allowed(struct kvm_vcpu *vcpu, gfn_t gfn, u8 access);
 bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu);

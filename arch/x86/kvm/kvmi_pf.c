@@ -126,7 +126,7 @@ bool __kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
 	vcpu->arch.emulate_ctxt->given_up = false;
 
 	report = (denied & access) && !kvmi_is_page_walk(fault) &&
-		 kvmi_pf_is_wanted(vcpu);
+		 kvmi_is_event_enabled(vcpu, KVMI_VCPU_EVENT_PF);
 
 	kvmi_pf_raise(vcpu,
 		      report ? kvmi_fault_gva(vcpu, fault) : KVMI_NO_GVA,
@@ -191,7 +191,7 @@ static int kvmi_restart_insn(struct kvm_vcpu *vcpu)
 static bool kvmi_is_emulator_restricted(struct kvm_vcpu *vcpu)
 {
 	return vcpu->arch.emulate_ctxt->is_insn &&
-	       kvmi_is_vcpu_restricted(vcpu) && kvmi_pf_is_wanted(vcpu);
+	       kvmi_is_vcpu_restricted(vcpu) && kvmi_is_event_enabled(vcpu, KVMI_VCPU_EVENT_PF);
 }
 
 static bool kvmi_emulator_access_gpa(struct kvm_vcpu *vcpu, gva_t gva,

@@ -97,13 +97,11 @@ void kvmi_inject_left(struct kvm_vcpu *vcpu,
 
 /**
  * kvmi_inject_has_work - does an exception of the tool's wait for delivery?
- * @vcpu: the vCPU, on its thread, in a kvm->srcu section
+ * @vcpui: the vCPU, on its thread
  */
-bool kvmi_inject_has_work(struct kvm_vcpu *vcpu)
+bool kvmi_inject_has_work(struct kvm_vcpu_introspection *vcpui)
 {
-	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
-
-	return vcpui && !kvmi_is_dead(vcpui->kvmi) &&
+	return !kvmi_is_dead(vcpui->kvmi) &&
 	       vcpui->inject.state == KVMI_INJECT_QUEUED;
 }
 

@@ -20,29 +20,6 @@
 #include "kvmi_int.h"
 
 /**
- * kvmi_is_event_enabled - does the tool want an event of this vCPU?
- * @vcpu: the vCPU, on its thread, in a kvm->srcu section
- * @id: the event
- */
-bool kvmi_is_event_enabled(struct kvm_vcpu *vcpu, u16 id)
-{
-	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
-
-	return vcpui && !kvmi_is_dead(vcpui->kvmi) &&
-	       test_bit(id, vcpui->events);
-}
-
-static bool kvmi_insn_is_current(struct kvm_vcpu *vcpu,
-				 const struct kvmi_insn *insn)
-{
-	struct kvmi_arch_insn now;
-
-	kvmi_arch_get_insn(vcpu, &now);
-
-	return insn->at.stamp == now.stamp && insn->at.ip == now.ip;
-}
-
-/**
  * kvmi_insn_raise - an instruction was given up, to ask the tool about it
  * @vcpu: the vCPU, on its thread, in a kvm->srcu section
  * @event: what to tell, and how to complete the instruction
@@ -95,7 +72,7 @@ bool kvmi_insn_answer(struct kvm_vcpu *vcpu, u16 id, u64 key, u64 *value)
 
 	insn = &vcpui->insn;
 	if (!insn->answered || insn->event.id != id ||
-	    insn->event.data[0] != key || !kvmi_insn_is_current(vcpu, insn))
+	    insn->event.data[0] != key || !kvmi_is_at_insn(vcpu, &insn->at))
 		return false;
 
 	*value = insn->event.value;
@@ -113,7 +90,7 @@ static int kvmi_insn_complete(struct kvm_vcpu *vcpu,
 	 * event waited.  What the VMM wants to be delivered comes first, the
 	 * instruction is begun again afterwards.
 	 */
-	if (!kvmi_insn_is_current(vcpu, insn) ||
+	if (!kvmi_is_at_insn(vcpu, &insn->at) ||
 	    kvmi_arch_vcpu_is_delivering(vcpu))
 		return 1;
 
@@ -150,7 +127,7 @@ int kvmi_insn_resolve(struct kvm_vcpu *vcpu,
 
 	if (!kvmi_is_event_under_way(vcpui, event->id) &&
 	    (!kvmi_is_event_enabled(vcpu, event->id) ||
-	     !kvmi_insn_is_current(vcpu, insn))) {
+	     !kvmi_is_at_insn(vcpu, &insn->at))) {
 		insn->pending = false;
 		return 1;
 	}

@@ -123,8 +123,7 @@ struct kvmi_pf {
 	 * Accesses that the tool let one instruction make.  They hold for
 	 * that instruction only, hence until the vCPU has run in the guest.
 	 */
-	u64 insn_stamp;
-	unsigned long insn_ip;
+	struct kvmi_arch_insn insn;
 	u8 nr_allowed;
 	struct {
 		gfn_t gfn;
@@ -224,6 +223,17 @@ static inline bool kvmi_is_event_under_way(struct kvm_vcpu_introspection *vcpui,
 	return vcpui->ev.state != KVMI_EV_NONE && vcpui->ev.id == id;
 }
 
+/* Is the vCPU, on whose thread this is, still at the instruction noted? */
+static inline bool kvmi_is_at_insn(struct kvm_vcpu *vcpu,
+				   const struct kvmi_arch_insn *insn)
+{
+	struct kvmi_arch_insn now;
+
+	kvmi_arch_get_insn(vcpu, &now);
+
+	return insn->stamp == now.stamp && insn->ip == now.ip;
+}
+
 static inline bool kvmi_is_dead(struct kvm_introspection *kvmi)
 {
 	return test_bit(KVMI_DEAD, &kvmi->flags);
@@ -315,7 +325,7 @@ void kvmi_inject_enter(struct kvm_vcpu *vcpu,
 		       struct kvm_vcpu_introspection *vcpui);
 void kvmi_inject_left(struct kvm_vcpu *vcpu,
 		      struct kvm_vcpu_introspection *vcpui);
-bool kvmi_inject_has_work(struct kvm_vcpu *vcpu);
+bool kvmi_inject_has_work(struct kvm_vcpu_introspection *vcpui);
 int kvmi_trap_resolve(struct kvm_vcpu *vcpu,
 		      struct kvm_vcpu_introspection *vcpui);
 

@@ -24,37 +24,12 @@
 
 #include "kvmi_int.h"
 
-/**
- * kvmi_pf_is_wanted - does the tool want to hear of this vCPU's accesses?
- * @vcpu: the vCPU, on its thread, in a kvm->srcu section
- */
-bool kvmi_pf_is_wanted(struct kvm_vcpu *vcpu)
-{
-	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
-
-	return vcpui && !kvmi_is_dead(vcpui->kvmi) &&
-	       test_bit(KVMI_VCPU_EVENT_PF, vcpui->events);
-}
-
-static bool kvmi_is_same_insn(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
-{
-	struct kvmi_arch_insn insn;
-
-	kvmi_arch_get_insn(vcpu, &insn);
-
-	return pf->insn_stamp == insn.stamp && pf->insn_ip == insn.ip;
-}
-
 static void kvmi_pf_set_insn(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 {
-	struct kvmi_arch_insn insn;
-
-	if (kvmi_is_same_insn(vcpu, pf))
+	if (kvmi_is_at_insn(vcpu, &pf->insn))
 		return;
 
-	kvmi_arch_get_insn(vcpu, &insn);
-	pf->insn_stamp = insn.stamp;
-	pf->insn_ip = insn.ip;
+	kvmi_arch_get_insn(vcpu, &pf->insn);
 	pf->nr_allowed = 0;
 }
 
@@ -110,7 +85,7 @@ bool kvmi_pf_is_allowed(struct kvm_vcpu *vcpu, gfn_t gfn, u8 access)
 	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
 	u8 i;
 
-	if (!vcpui || !kvmi_is_same_insn(vcpu, &vcpui->pf))
+	if (!vcpui || !kvmi_is_at_insn(vcpu, &vcpui->pf.insn))
 		return false;
 
 	for (i = 0; i < vcpui->pf.nr_allowed; i++)
@@ -204,7 +179,8 @@ static bool kvmi_pf_is_current(struct kvm_vcpu *vcpu,
 {
 	struct kvmi_pf *pf = &vcpui->pf;
 
-	return kvmi_pf_is_wanted(vcpu) && kvmi_is_same_insn(vcpu, pf) &&
+	return kvmi_is_event_enabled(vcpu, KVMI_VCPU_EVENT_PF) &&
+	       kvmi_is_at_insn(vcpu, &pf->insn) &&
 	       (kvmi_access_denied(vcpu->kvm, gpa_to_gfn(pf->gpa)) & pf->access);
 }
 
@@ -229,7 +205,7 @@ static int kvmi_pf_continue(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 	 * The tool or the VMM may have moved the vCPU elsewhere while the
 	 * event waited.
 	 */
-	if (!kvmi_is_same_insn(vcpu, pf))
+	if (!kvmi_is_at_insn(vcpu, &pf->insn))
 		return 1;
 
 	/*

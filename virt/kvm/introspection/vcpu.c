@@ -70,6 +70,19 @@ void kvmi_vcpu_kick(struct kvm_vcpu *vcpu)
 }
 
 /**
+ * kvmi_is_event_enabled - does the tool want an event of this vCPU?
+ * @vcpu: the vCPU, on its thread, in a kvm->srcu section
+ * @id: the event
+ */
+bool kvmi_is_event_enabled(struct kvm_vcpu *vcpu, u16 id)
+{
+	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
+
+	return vcpui && !kvmi_is_dead(vcpui->kvmi) &&
+	       test_bit(id, vcpui->events);
+}
+
+/**
  * kvmi_vcpu_add_job - queue a command for a vCPU
  * @vcpu: the vCPU
  * @hdr: the command's header
@@ -470,13 +483,6 @@ static bool kvmi_can_pause(struct kvm_vcpu *vcpu,
 	       !kvmi_is_dead(vcpui->kvmi) && !kvmi_arch_vcpu_is_nested(vcpu);
 }
 
-static bool kvmi_must_pause(struct kvm_vcpu *vcpu)
-{
-	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
-
-	return vcpui && kvmi_can_pause(vcpu, vcpui);
-}
-
 /* Returns 1 to go on, 0 to exit to user space, or -EINTR. */
 static int kvmi_serve_vcpu(struct kvm_vcpu *vcpu,
 			   struct kvm_vcpu_introspection *vcpui)
@@ -525,11 +531,15 @@ static int kvmi_serve_vcpu(struct kvm_vcpu *vcpu,
 
 bool __kvmi_vcpu_has_work(struct kvm_vcpu *vcpu)
 {
+	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
 	bool failed;
 
-	return kvm_test_request(KVM_REQ_INTROSPECTION, vcpu) ||
-	       kvmi_pf_is_relaxing(vcpu) || kvmi_inject_has_work(vcpu) ||
-	       kvmi_must_pause(vcpu) || kvmi_arch_step_is_over(vcpu, &failed);
+	if (kvm_test_request(KVM_REQ_INTROSPECTION, vcpu) ||
+	    kvmi_arch_step_is_over(vcpu, &failed))
+		return true;
+
+	return vcpui && (vcpui->pf.nr_relax || kvmi_inject_has_work(vcpui) ||
+			 kvmi_can_pause(vcpu, vcpui));
 }
 
 /*
