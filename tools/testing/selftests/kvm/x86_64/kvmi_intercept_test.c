@@ -1089,7 +1089,6 @@ TEST_F_TIMEOUT(intercept, hypercall, KVMI_TEST_TIMEOUT)
 	start(env, guest_hypercall, HC, HC_OP, 0);
 	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_HYPERCALL, &ev);
 	check_crash(env, &ev);
-	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_HYPERCALL, false);
 }
 
 /* ---- the end of the session ---- */
