@@ -28,8 +28,7 @@ enum {
 };
 
 static const struct argp_option options[] = {
-	{ .name = "symbols", .key = 's', .arg = "FILE",
-	  .doc = "The guest kernel's System.map or vmlinux; WHERE can then be NAME[+OFFSET]" },
+	SYMBOLS_OPTION("; WHERE can then be NAME[+OFFSET]"),
 	VCPU_OPTION("Whose page tables tell where WHERE is (default: 0); all vCPUs stop there"),
 	{ .name = "count", .key = 'n', .arg = "N", .doc = "End after N hits" },
 	{ .name = "timeout", .key = OPT_TIMEOUT, .arg = "SECONDS",
@@ -74,18 +73,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static const struct argp_child children[] = {
-	{ .argp = &client_argp },
-	{ 0 }
-};
-
 static const struct argp argp = {
 	.options = options,
 	.parser = parse,
 	.args_doc = "WHERE...",
 	.doc = "Set breakpoints in the guest and print each hit; the guest goes on by itself.\v"
 	       "WHERE is a guest virtual address, or a symbol.  The breakpoints are gone when the command ends.",
-	.children = children,
+	.children = client_children,
 };
 
 static void print_summary(const struct break_options *o)

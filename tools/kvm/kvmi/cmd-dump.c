@@ -66,18 +66,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static const struct argp_child children[] = {
-	{ .argp = &client_argp },
-	{ 0 }
-};
-
 static const struct argp argp = {
 	.options = options,
 	.parser = parse,
 	.args_doc = "FILE",
 	.doc = "Write the guest's memory and registers into an ELF core.\v"
 	       "The guest stands still meanwhile.  Where it has no memory, or zeros, the file has holes.",
-	.children = children,
+	.children = client_children,
 };
 
 static void print_bar(struct dump_options *o, uint64_t done, uint64_t total)

@@ -139,18 +139,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static const struct argp_child children[] = {
-	{ .argp = &output_argp },
-	{ 0 }
-};
-
 static const struct argp argp = {
 	.options = options,
 	.parser = parse,
 	.args_doc = "--pid PID --socket PATH",
 	.doc = "Connect a VM of a running VMM to an introspection tool.\v"
 	       "The VMM needs to know nothing of it.  One of its threads is stopped for a moment, connects to the tool's socket, says hello and gives the connection to KVM.",
-	.children = children,
+	.children = output_children,
 };
 
 /* --- the socket ---------------------------------------------------------------------- */

@@ -4,9 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "client.h"
-#include "failure.h"
-#include "parse.h"
+#include "verb.h"
 
 struct info_options {
 	struct common_options common;
@@ -38,16 +36,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static const struct argp_child children[] = {
-	{ .argp = &client_argp },
-	{ 0 }
-};
-
 static const struct argp argp = {
 	.options = options,
 	.parser = parse,
 	.doc = "Show what is known about a VM that is connected to \"kvmi listen\".",
-	.children = children,
+	.children = client_children,
 };
 
 static void print_names(struct json_object *info, const char *name, const char *title)
@@ -151,25 +144,10 @@ static void print_info(struct json_object *info)
 int cmd_info(int argc, char **argv)
 {
 	struct info_options o = { 0 };
-	struct json_object *request, *info;
-	struct control_client client;
-	int err;
+	struct json_object *request;
 
 	parse_options(&argp, argc, argv, &o);
-	err = client_open(&client, &o.common);
-	if (!err) {
-		request = client_request(&o.common, "info");
-		json_add_bool(request, "kernel", o.kernel);
-		err = client_ask(&client, request, &info);
-	}
-	if (err) {
-		err = report_failure(&o.common, err);
-	} else if (o.common.json) {
-		json_print(info);
-	} else {
-		print_info(info);
-		json_object_put(info);
-	}
-	client_close(&client);
-	return err;
+	request = client_request(&o.common, "info");
+	json_add_bool(request, "kernel", o.kernel);
+	return verb_ask(&o.common, request, print_info);
 }

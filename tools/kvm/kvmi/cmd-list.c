@@ -22,15 +22,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static const struct argp_child children[] = {
-	{ .argp = &client_argp },
-	{ 0 }
-};
-
 static const struct argp argp = {
 	.parser = parse,
 	.doc = "List the VMs that are connected to \"kvmi listen\".",
-	.children = children,
+	.children = client_children,
 };
 
 static void print(struct json_object *reply)

@@ -67,18 +67,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static const struct argp_child children[] = {
-	{ .argp = &output_argp },
-	{ 0 }
-};
-
 static const struct argp argp = {
 	.options = options,
 	.parser = parse,
 	.args_doc = "--socket PATH",
 	.doc = "Wait for VMs to be introspected and hold their connections.\v"
 	       "Runs until it is interrupted.  Events that nobody watches are answered with \"continue\", so no guest waits.  When it ends, all guests run on without restrictions.",
-	.children = children,
+	.children = output_children,
 };
 
 static void say_listening(struct vms *vms, const char *socket, const char *control)

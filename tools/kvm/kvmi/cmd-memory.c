@@ -28,8 +28,7 @@ struct memory_options {
 static const struct argp_option read_options[] = {
 	VCPU_OPTION("As this vCPU sees it (default: 0)"),
 	{ .name = "phys", .key = 'p', .doc = "ADDRESS is guest physical" },
-	{ .name = "symbols", .key = 's', .arg = "FILE",
-	  .doc = "The guest kernel's System.map or vmlinux; ADDRESS can then be NAME[+OFFSET]" },
+	SYMBOLS_OPTION("; ADDRESS can then be NAME[+OFFSET]"),
 	{ .name = "raw", .key = 'r', .doc = "The bytes as they are, to standard output" },
 	{ 0 }
 };
@@ -37,15 +36,13 @@ static const struct argp_option read_options[] = {
 static const struct argp_option write_options[] = {
 	VCPU_OPTION("As this vCPU sees it (default: 0)"),
 	{ .name = "phys", .key = 'p', .doc = "ADDRESS is guest physical" },
-	{ .name = "symbols", .key = 's', .arg = "FILE",
-	  .doc = "The guest kernel's System.map or vmlinux; ADDRESS can then be NAME[+OFFSET]" },
+	SYMBOLS_OPTION("; ADDRESS can then be NAME[+OFFSET]"),
 	{ 0 }
 };
 
 static const struct argp_option translate_options[] = {
 	VCPU_OPTION("As this vCPU sees it (default: 0)"),
-	{ .name = "symbols", .key = 's', .arg = "FILE",
-	  .doc = "The guest kernel's System.map or vmlinux; ADDRESS can then be NAME[+OFFSET]" },
+	SYMBOLS_OPTION("; ADDRESS can then be NAME[+OFFSET]"),
 	{ 0 }
 };
 
@@ -86,17 +83,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static const struct argp_child children[] = {
-	{ .argp = &client_argp },
-	{ 0 }
-};
-
 static const struct argp read_argp = {
 	.options = read_options,
 	.parser = parse,
 	.args_doc = "ADDRESS [LENGTH]",
 	.doc = "Print guest memory (256 bytes, if no LENGTH is given).",
-	.children = children,
+	.children = client_children,
 };
 
 static const struct argp write_argp = {
@@ -104,7 +96,7 @@ static const struct argp write_argp = {
 	.parser = parse,
 	.args_doc = "ADDRESS [BYTES]",
 	.doc = "Write guest memory: BYTES in hexadecimal, as in 90cc; or standard input.",
-	.children = children,
+	.children = client_children,
 };
 
 static const struct argp translate_argp = {
@@ -112,7 +104,7 @@ static const struct argp translate_argp = {
 	.parser = parse,
 	.args_doc = "ADDRESS",
 	.doc = "Tell which guest physical address a guest virtual one is at.",
-	.children = children,
+	.children = client_children,
 };
 
 /* The rest of the command line, which may need the guest to be asked. */

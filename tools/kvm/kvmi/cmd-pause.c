@@ -23,8 +23,7 @@ static const struct argp_option pause_options[] = {
 static const struct argp_option step_options[] = {
 	VCPU_OPTION("This vCPU (default: 0)"),
 	{ .name = "count", .key = 'n', .arg = "N", .doc = "So many instructions (default: 1)" },
-	{ .name = "symbols", .key = 's', .arg = "FILE",
-	  .doc = "The guest kernel's System.map or vmlinux, to name addresses" },
+	SYMBOLS_OPTION(", to name addresses"),
 	{ 0 }
 };
 
@@ -54,23 +53,18 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static const struct argp_child children[] = {
-	{ .argp = &client_argp },
-	{ 0 }
-};
-
 static const struct argp pause_argp = {
 	.options = pause_options,
 	.parser = parse,
 	.doc = "Have the vCPUs of a VM stand still, until \"kvmi resume\".",
-	.children = children,
+	.children = client_children,
 };
 
 static const struct argp resume_argp = {
 	.options = pause_options,
 	.parser = parse,
 	.doc = "Let vCPUs run on that \"kvmi pause\" has stopped.",
-	.children = children,
+	.children = client_children,
 };
 
 static const struct argp step_argp = {
@@ -78,7 +72,7 @@ static const struct argp step_argp = {
 	.parser = parse,
 	.doc = "Have a vCPU execute single instructions, and print where it is after each.\v"
 	       "A vCPU that ran before runs on afterwards; one that was paused stays so.",
-	.children = children,
+	.children = client_children,
 };
 
 static void print_list(struct json_object *reply, const char *name, const char *title)

@@ -5,9 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "client.h"
-#include "failure.h"
-#include "parse.h"
+#include "verb.h"
 
 struct protect_options {
 	struct common_options common;
@@ -80,17 +78,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static const struct argp_child children[] = {
-	{ .argp = &client_argp },
-	{ 0 }
-};
-
 static const struct argp argp = {
 	.parser = parse,
 	.args_doc = "GPA[+LEN] ACCESS [GPA[+LEN] ACCESS]...",
 	.doc = "Say what the guest may do with pages of its memory.\v"
 	       "All pages that GPA[+LEN] touches are meant; numbers can be hexadecimal (0x...) and end in k, M or G.  ACCESS is what remains allowed: three characters as in \"r-x\"; \"rwx\" lifts all restrictions.  Either all of it takes effect or nothing.",
-	.children = children,
+	.children = client_children,
 };
 
 static void print_result(struct json_object *reply)
@@ -112,27 +105,11 @@ static void print_result(struct json_object *reply)
 int cmd_protect(int argc, char **argv)
 {
 	struct protect_options o = { .ranges = json_object_new_array() };
-	struct json_object *request, *reply;
-	struct control_client client;
-	int err;
+	struct json_object *request;
 
 	hide_access(argc, argv);
 	parse_options(&argp, argc, argv, &o);
-	err = client_open(&client, &o.common);
-	if (!err) {
-		request = client_request(&o.common, "protect");
-		json_object_object_add(request, "ranges", json_object_get(o.ranges));
-		err = client_ask(&client, request, &reply);
-	}
-	if (err) {
-		err = report_failure(&o.common, err);
-	} else if (o.common.json) {
-		json_print(reply);
-	} else {
-		print_result(reply);
-		json_object_put(reply);
-	}
-	client_close(&client);
-	json_object_put(o.ranges);
-	return err;
+	request = client_request(&o.common, "protect");
+	json_object_object_add(request, "ranges", o.ranges);
+	return verb_ask(&o.common, request, print_result);
 }

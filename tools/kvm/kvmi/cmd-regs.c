@@ -85,16 +85,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static const struct argp_child children[] = {
-	{ .argp = &client_argp },
-	{ 0 }
-};
-
 static const struct argp regs_argp = {
 	.options = regs_options,
 	.parser = parse,
 	.doc = "Show the registers of the vCPUs of a VM.",
-	.children = children,
+	.children = client_children,
 };
 
 static const struct argp cr_argp = {
@@ -103,7 +98,7 @@ static const struct argp cr_argp = {
 	.args_doc = "[CR...]",
 	.doc = "Show control registers, or have the guest's writes to CR0, CR3 or CR4 reported.\v"
 	       "\"kvmi watch --event cr\" prints what is reported.",
-	.children = children,
+	.children = client_children,
 };
 
 static const struct argp msr_argp = {
@@ -112,7 +107,7 @@ static const struct argp msr_argp = {
 	.args_doc = "MSR...",
 	.doc = "Show MSRs, or have the guest's writes to them reported.\v"
 	       "\"kvmi watch --event msr\" prints what is reported.",
-	.children = children,
+	.children = client_children,
 };
 
 static const char *text_of(struct json_object *o, const char *name)

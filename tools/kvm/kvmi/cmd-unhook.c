@@ -73,18 +73,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static const struct argp_child children[] = {
-	{ .argp = &output_argp },
-	{ 0 }
-};
-
 static const struct argp argp = {
 	.options = options,
 	.parser = parse,
 	.args_doc = "--pid PID",
 	.doc = "Disconnect a VM of a running VMM from its introspection tool.\v"
 	       "The guest runs on, without restrictions.",
-	.children = children,
+	.children = output_children,
 };
 
 /* Stop, one ioctl, resume. */

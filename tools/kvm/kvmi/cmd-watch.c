@@ -139,17 +139,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static const struct argp_child children[] = {
-	{ .argp = &client_argp },
-	{ 0 }
-};
-
 static const struct argp argp = {
 	.options = options,
 	.parser = parse,
 	.doc = "Print one line for each event of a VM: time, vCPU, rip, what happened, action.\v"
 	       "Several watchers may look on, but only one may decide (--once, or an action other than continue).",
-	.children = children,
+	.children = client_children,
 };
 
 /* "2025-01-02T03:04:05.678901Z" as local time of the day. */

@@ -37,9 +37,14 @@ static const struct argp_option output_options[] = {
 	{ 0 }
 };
 
-const struct argp output_argp = {
+static const struct argp output_argp = {
 	.options = output_options,
 	.parser = parse_common,
+};
+
+const struct argp_child output_children[] = {
+	{ .argp = &output_argp },
+	{ 0 }
 };
 
 static const struct argp_option client_options[] = {
@@ -51,9 +56,14 @@ static const struct argp_option client_options[] = {
 	{ 0 }
 };
 
-const struct argp client_argp = {
+static const struct argp client_argp = {
 	.options = client_options,
 	.parser = parse_common,
+};
+
+const struct argp_child client_children[] = {
+	{ .argp = &client_argp },
+	{ 0 }
 };
 
 void parse_options(const struct argp *argp, int argc, char **argv, void *input)

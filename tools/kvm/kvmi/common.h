@@ -16,11 +16,12 @@ struct common_options {
 };
 
 /*
- * Children for a verb's argp, which passes a struct common_options on as their
- * input: the options of all verbs, and those of all that ask the listener.
+ * Children for a verb's argp, which passes a struct common_options on as the
+ * input of the first: the options of all verbs, and those of all that ask the
+ * listener.
  */
-extern const struct argp output_argp;
-extern const struct argp client_argp;
+extern const struct argp_child output_children[];
+extern const struct argp_child client_children[];
 
 /*
  * Parse a verb's options; exits with KVMI_EXIT_USAGE where they are wrong.  An

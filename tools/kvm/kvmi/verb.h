@@ -15,6 +15,11 @@
 
 #define VCPU_OPTION(text)	{ .name = "vcpu", .key = OPT_VCPU, .arg = "N", .doc = text }
 
+/* --symbols FILE; @text says what that is good for. */
+#define SYMBOLS_OPTION(text)						\
+	{ .name = "symbols", .key = 's', .arg = "FILE",			\
+	  .doc = "The guest kernel's System.map or vmlinux" text }
+
 void parse_vcpu(struct argp_state *state, const char *arg, long *vcpu);
 /* A guest virtual or physical address, or it is refused. */
 uint64_t parse_address(struct argp_state *state, const char *arg);

@@ -477,6 +477,14 @@ static void handle_pf(struct vm *vm, const struct kvmi_event *ev)
 	pthread_mutex_unlock(&vm->lock);
 }
 
+static void set_values(struct vm_event *event, uint64_t number, uint64_t old_value,
+		       uint64_t new_value)
+{
+	event->number = number;
+	event->old_value = old_value;
+	event->new_value = new_value;
+}
+
 /* What is told, and let happen. */
 static void handle_other(struct vm *vm, const struct kvmi_event *ev)
 {
@@ -490,28 +498,19 @@ static void handle_other(struct vm *vm, const struct kvmi_event *ev)
 
 	switch (ev->id) {
 	case KVMI_VCPU_EVENT_CR:
-		event.number = ev->cr.cr;
-		event.old_value = ev->cr.old_value;
-		event.new_value = ev->cr.new_value;
+		set_values(&event, ev->cr.cr, ev->cr.old_value, ev->cr.new_value);
 		break;
 	case KVMI_VCPU_EVENT_MSR:
-		event.number = ev->msr.msr;
-		event.old_value = ev->msr.old_value;
-		event.new_value = ev->msr.new_value;
+		set_values(&event, ev->msr.msr, ev->msr.old_value, ev->msr.new_value);
 		break;
 	case KVMI_VCPU_EVENT_XSETBV:
-		event.number = ev->xsetbv.xcr;
-		event.old_value = ev->xsetbv.old_value;
-		event.new_value = ev->xsetbv.new_value;
+		set_values(&event, ev->xsetbv.xcr, ev->xsetbv.old_value, ev->xsetbv.new_value);
 		break;
 	case KVMI_VCPU_EVENT_DESCRIPTOR:
-		event.number = ev->descriptor.descriptor;
-		event.new_value = ev->descriptor.write;
+		set_values(&event, ev->descriptor.descriptor, 0, ev->descriptor.write);
 		break;
 	case KVMI_VCPU_EVENT_TRAP:
-		event.number = ev->trap.nr;
-		event.old_value = ev->trap.error_code;
-		event.new_value = ev->trap.address;
+		set_values(&event, ev->trap.nr, ev->trap.error_code, ev->trap.address);
 		break;
 	case KVMI_VCPU_EVENT_BREAKPOINT:
 		event.gpa = ev->breakpoint.gpa;

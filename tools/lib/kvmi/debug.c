@@ -568,6 +568,26 @@ static struct debug_vcpu *waiting_vcpu(struct kvmi_debug *d, __u16 vcpu)
 	return NULL;
 }
 
+/* For one step or for good, when it is its turn. */
+static int let_go(struct kvmi_debug *d, __u16 vcpu, bool step)
+{
+	struct debug_vcpu *v;
+	int err = 0;
+
+	pthread_mutex_lock(&d->lock);
+	v = waiting_vcpu(d, vcpu);
+	if (!v)
+		err = -ENOENT;
+	else if (d->stepping < 0 || !(step || v->why == WAITS_HIT))
+		err = step ? start_step(d, vcpu, true) : go_on(d, vcpu);
+	else if (step)
+		v->wants_step = true;
+	else
+		v->wants_go = true;
+	pthread_mutex_unlock(&d->lock);
+	return err;
+}
+
 /**
  * kvmi_debug_step - have a vCPU that waits execute one instruction
  * @debug: the debugger
@@ -580,19 +600,7 @@ static struct debug_vcpu *waiting_vcpu(struct kvmi_debug *d, __u16 vcpu)
  */
 int kvmi_debug_step(struct kvmi_debug *debug, __u16 vcpu)
 {
-	struct debug_vcpu *v;
-	int err = 0;
-
-	pthread_mutex_lock(&debug->lock);
-	v = waiting_vcpu(debug, vcpu);
-	if (!v)
-		err = -ENOENT;
-	else if (debug->stepping >= 0)
-		v->wants_step = true;
-	else
-		err = start_step(debug, vcpu, true);
-	pthread_mutex_unlock(&debug->lock);
-	return err;
+	return let_go(debug, vcpu, true);
 }
 
 /**
@@ -607,19 +615,7 @@ int kvmi_debug_step(struct kvmi_debug *debug, __u16 vcpu)
  */
 int kvmi_debug_continue(struct kvmi_debug *debug, __u16 vcpu)
 {
-	struct debug_vcpu *v;
-	int err = 0;
-
-	pthread_mutex_lock(&debug->lock);
-	v = waiting_vcpu(debug, vcpu);
-	if (!v)
-		err = -ENOENT;
-	else if (v->why == WAITS_HIT && debug->stepping >= 0)
-		v->wants_go = true;
-	else
-		err = go_on(debug, vcpu);
-	pthread_mutex_unlock(&debug->lock);
-	return err;
+	return let_go(debug, vcpu, false);
 }
 
 /**
