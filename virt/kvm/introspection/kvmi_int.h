@@ -37,6 +37,7 @@
 #include <linux/net.h>
 #include <linux/poll.h>
 #include <linux/rcuwait.h>
+#include <linux/skbuff.h>
 #include <linux/srcu.h>
 #include <linux/uuid.h>
 #include <linux/workqueue.h>
@@ -78,6 +79,7 @@ struct kvm_introspection {
 	wait_queue_entry_t sock_wait;
 	poll_table sock_poll;
 	struct work_struct hangup_work;
+	struct sk_buff *rx_spent;	/* read, but to be freed later */
 	struct mutex tx_lock;		/* one message at a time, if they can be cut */
 	unsigned long flags;
 #define KVMI_DEAD		0
@@ -247,6 +249,7 @@ void kvmi_sock_close(struct kvm_introspection *kvmi);
 bool kvmi_sock_readable(struct kvm_introspection *kvmi);
 bool kvmi_sock_is_hung_up(struct kvm_introspection *kvmi);
 int kvmi_sock_recv(struct kvm_introspection *kvmi, void *buf, size_t size);
+void kvmi_sock_free_spent(struct kvm_introspection *kvmi);
 int kvmi_sock_send(struct kvm_introspection *kvmi, struct kvec *vec,
 		   size_t n, size_t size);
 bool kvmi_sock_try_send(struct kvm_introspection *kvmi, struct kvec *vec,

@@ -220,6 +220,7 @@ static void kvmi_recv_drain(struct kvm_introspection *kvmi)
 	mutex_lock(&kvmi->rx_lock);
 	while (kvmi_sock_recv(kvmi, kvmi->rx_buf, KVMI_RX_BUF_SIZE) > 0)
 		cond_resched();
+	kvmi_sock_free_spent(kvmi);
 	kvmi->rx_have = 0;
 	mutex_unlock(&kvmi->rx_lock);
 }

@@ -11,6 +11,11 @@
  * a unix socket takes a message of our size whole or not at all, so that
  * vCPUs need not wait for each other there.
  *
+ * A tool that has sent the reply to an event usually sleeps in recv() by the
+ * time the reply is read here.  To free the buffer of the reply would wake it
+ * up, to be told that there is room to send more, and to find nothing to read.
+ * So the buffer lives until the next message has woken the tool anyway.
+ *
  * kvmi_kill() may be called by anybody who can sleep, more than once.
  */
 
@@ -153,8 +158,45 @@ void kvmi_sock_unwatch(struct kvm_introspection *kvmi)
  */
 void kvmi_sock_close(struct kvm_introspection *kvmi)
 {
+	kvmi_sock_free_spent(kvmi);
 	if (kvmi->sock)
 		sockfd_put(kvmi->sock);
+}
+
+/**
+ * kvmi_sock_free_spent - free what was read from a unix socket
+ * @kvmi: the session
+ */
+void kvmi_sock_free_spent(struct kvm_introspection *kvmi)
+{
+	if (READ_ONCE(kvmi->rx_spent))
+		consume_skb(xchg(&kvmi->rx_spent, NULL));
+}
+
+/*
+ * Keep the next buffer in the queue from being freed when it is read.  Only a
+ * small one: what it takes from the tool's send buffer must never be what the
+ * tool waits for.
+ */
+static void kvmi_sock_keep_spent(struct kvm_introspection *kvmi)
+{
+	struct sock *sk = kvmi->sock->sk;
+	struct sk_buff *skb;
+
+	if (sk->sk_family != AF_UNIX)
+		return;
+
+	spin_lock(&sk->sk_receive_queue.lock);
+	skb = skb_peek(&sk->sk_receive_queue);
+	/* A unix socket is writable as long as a quarter of its buffer is used. */
+	if (skb && skb->truesize * 4 < SOCK_MIN_SNDBUF)
+		skb_get(skb);
+	else
+		skb = NULL;
+	spin_unlock(&sk->sk_receive_queue.lock);
+
+	if (skb)
+		consume_skb(xchg(&kvmi->rx_spent, skb));
 }
 
 /**
@@ -170,6 +212,8 @@ int kvmi_sock_recv(struct kvm_introspection *kvmi, void *buf, size_t size)
 {
 	struct kvec vec = { .iov_base = buf, .iov_len = size };
 	struct msghdr msg = { };
+
+	kvmi_sock_keep_spent(kvmi);
 
 	return kernel_recvmsg(kvmi->sock, &msg, &vec, 1, size, MSG_DONTWAIT);
 }
@@ -211,6 +255,7 @@ bool kvmi_sock_try_send(struct kvm_introspection *kvmi, struct kvec *vec,
 		kvmi_kill(kvmi, NULL);
 
 	mutex_unlock(&kvmi->tx_lock);
+	kvmi_sock_free_spent(kvmi);
 
 	return r == size;
 }
@@ -270,6 +315,7 @@ int kvmi_sock_send(struct kvm_introspection *kvmi, struct kvec *vec,
 
 	r = kvmi_is_dead(kvmi) ? -EPIPE :
 				 kvmi_sock_send_all(kvmi, vec, n, size);
+	kvmi_sock_free_spent(kvmi);
 
 	if (locked)
 		mutex_unlock(&kvmi->tx_lock);
