@@ -554,21 +554,60 @@ int vm_step(struct vm *vm, uint16_t vcpu, struct kvmi_event *event)
 	return wait_stopped(vm, vcpu, event);
 }
 
-int vm_break(struct vm *vm, uint64_t gpa)
+static int check_all_allowed(struct vm *vm, const uint16_t *ids)
 {
-	static const uint16_t needed[] = {
-		KVMI_VM_READ_PHYSICAL, KVMI_VM_WRITE_PHYSICAL, KVMI_VM_PAUSE_VCPU,
-		KVMI_VM_GET_INFO, KVMI_VCPU_CONTROL_SINGLESTEP,
-	};
-	size_t i;
 	int err = 0;
 
-	for (i = 0; !err && i < ARRAY_SIZE(needed); i++)
-		err = check_allowed(vm, needed[i]);
+	while (!err && *ids)
+		err = check_allowed(vm, *ids++);
+	return err;
+}
+
+int vm_restore_page(void *data, uint16_t vcpu, __u64 gpa)
+{
+	struct kvmi_page_access_entry entry = { .gpa = gpa };
+	struct vm *vm = data;
+	int err, ret;
+	bool on;
+
+	pthread_mutex_lock(&vm->access_lock);
+	entry.access = access_map_get(&vm->access, gpa >> PAGE_SHIFT);
+	err = kvmi_vm_set_page_access(vm->dom, &entry, 1, NULL);
+	pthread_mutex_unlock(&vm->access_lock);
+
+	/*
+	 * Somebody may begin to want them meanwhile.  Not under vm->lock: who has
+	 * that may wait for the debugger, and the debugger waits for this.
+	 */
+	do {
+		on = __atomic_load_n(&vm->want_pf, __ATOMIC_SEQ_CST);
+		ret = kvmi_vcpu_control_events(vm->dom, vcpu, KVMI_VCPU_EVENT_PF, on);
+	} while (!ret && on != __atomic_load_n(&vm->want_pf, __ATOMIC_SEQ_CST));
+	return err ? err : ret;
+}
+
+int vm_break(struct vm *vm, uint64_t gpa)
+{
+	static const uint16_t always[] = {
+		KVMI_VM_READ_PHYSICAL, KVMI_VM_WRITE_PHYSICAL, KVMI_VM_PAUSE_VCPU,
+		KVMI_VM_GET_INFO, 0
+	};
+	static const uint16_t by_step[] = { KVMI_VCPU_CONTROL_SINGLESTEP, 0 };
+	static const uint16_t by_emulation[] = {
+		KVMI_VM_SET_PAGE_ACCESS, KVMI_VCPU_CONTROL_EVENTS,
+		KVMI_VCPU_SET_REGISTERS, 0
+	};
+	bool steps = vm->version.features.singlestep;
+	int err;
+
+	err = check_all_allowed(vm, always);
+	if (!err)
+		err = check_all_allowed(vm, steps ? by_step : by_emulation);
 	if (!err)
 		err = check_event_allowed(vm, KVMI_VCPU_EVENT_PAUSE);
 	if (!err)
-		err = check_event_allowed(vm, KVMI_VCPU_EVENT_SINGLESTEP);
+		err = check_event_allowed(vm, steps ? KVMI_VCPU_EVENT_SINGLESTEP :
+					  KVMI_VCPU_EVENT_PF);
 	if (err)
 		return err;
 	err = kvmi_debug_insert(vm->debug, gpa);

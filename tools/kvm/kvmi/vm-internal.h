@@ -95,6 +95,8 @@ void vm_deadline(struct timespec *ts, unsigned int ms);
 
 /* vm-debug.c: an event for the debugger; false if it is none. */
 bool vm_debug_event(struct vm *vm, const struct kvmi_event *ev);
+/* For kvmi_debug_on_restore(): @data is the struct vm. */
+int vm_restore_page(void *data, uint16_t vcpu, __u64 gpa);
 /* Make the wishes of vCPUs that have come, too; in the keeper. */
 void vm_grant_wishes(struct vm *vm);
 

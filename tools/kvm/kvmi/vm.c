@@ -545,9 +545,11 @@ static int handle_events(struct vm *vm)
 			pthread_mutex_unlock(&vm->lock);
 			continue;
 		}
+		if (vm_debug_event(vm, &ev))
+			continue;
 		if (ev.id == KVMI_VCPU_EVENT_PF)
 			handle_pf(vm, &ev);
-		else if (!vm_debug_event(vm, &ev) && ev.id & 1)
+		else if (ev.id & 1)
 			handle_other(vm, &ev);
 	}
 }
@@ -611,6 +613,7 @@ static struct vm *new_vm(struct vms *vms, int fd, const struct kvmi_hello *hello
 		free(vm);
 		return NULL;
 	}
+	kvmi_debug_on_restore(vm->debug, vm_restore_page, vm);
 	vm->vms = vms;
 	vm->refs = 1;
 	vm->hello = *hello;

@@ -18,6 +18,23 @@
  * One that is in user space reports its pause when it runs again, which may be
  * long after; that pause is then answered at once.
  *
+ * Where the host cannot single-step (VMX without the monitor trap flag), KVM's
+ * instruction emulator makes that one step.  It does so for an access that a
+ * restriction forbids and the tool allows, and executing the breakpoint's page
+ * is made to be one:
+ *
+ *	KVMI_VCPU_EVENT_BREAKPOINT: the others pause, the byte is back, the page
+ *	must not be executed, interrupts are off; RETRY
+ *	KVMI_VCPU_EVENT_PF, of the fetch: interrupts are as they were, page faults
+ *	are not reported, a pause is asked for; CONTINUE
+ *	KVMI_VCPU_EVENT_PAUSE, before it enters the guest again: INT3, the page
+ *	and page faults are put back, go on
+ *
+ * So the vCPU never enters the guest in between, and cannot end up in a handler
+ * that waits for one of those that are held.  If the instruction has raised an
+ * exception, or is a string instruction that is not through, then it is hit
+ * once more.
+ *
  * One mutex covers all of it; it is held while commands are sent.  These are
  * answered by vCPUs that wait for an answer to an event, or by none, so that no
  * vCPU that waits for us is waited for.
@@ -33,6 +50,8 @@
 #define INT3			0xcc
 #define STEP_TRIES		1000	/* exits that come in before one step is made */
 #define NSEC_PER_SEC		1000000000ULL
+#define INSN_STI		0xfb
+#define RFLAGS_IF		(1ULL << 9)
 
 enum wait_reason {
 	RUNS,
@@ -40,6 +59,12 @@ enum wait_reason {
 	WAITS_STEPPED,
 	WAITS_PAUSED,			/* for kvmi_debug_continue() */
 	WAITS_TURN,			/* for another vCPU's step to end */
+};
+
+enum step_way {
+	STEP_NATIVE,
+	STEP_TO_FETCH,			/* emulated, waits for the fault */
+	STEP_TO_PAUSE,			/* emulated, waits for the pause */
 };
 
 struct debug_vcpu {
@@ -73,6 +98,12 @@ struct kvmi_debug {
 	struct breakpoint *lifted;	/* not in place meanwhile */
 	__u64 rip;
 	unsigned int tries;
+	enum step_way way;
+	__u64 fetch_gpa;		/* emulated: where the instruction is */
+	bool irqs_off;			/* ... and that is our doing */
+
+	int (*restore)(void *data, __u16 vcpu, __u64 gpa);
+	void *restore_data;
 };
 
 /* --- vCPUs and breakpoints ---------------------------------------------------- */
@@ -168,6 +199,58 @@ static int stop_others(struct kvmi_debug *d, __u16 vcpu)
 	return 0;
 }
 
+/* Have page and page faults be as the tool wants them. */
+static int end_emulated(struct kvmi_debug *d, __u16 vcpu)
+{
+	struct kvmi_page_access_entry entry = {
+		.gpa = d->fetch_gpa & KVMI_PAGE_MASK,
+		.access = KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W | KVMI_PAGE_ACCESS_X,
+	};
+	int err, ret;
+
+	d->way = STEP_NATIVE;
+	d->irqs_off = false;
+	kvmi_end_no_exec(d->dom);
+	if (d->restore)
+		return d->restore(d->restore_data, vcpu, entry.gpa);
+	err = kvmi_vm_set_page_access(d->dom, &entry, 1, NULL);
+	ret = kvmi_vcpu_control_events(d->dom, vcpu, KVMI_VCPU_EVENT_PF, false);
+	return err ? err : ret;
+}
+
+/*
+ * Right behind STI interrupts are off for the length of an instruction anyway,
+ * and a CPU does not enter a guest that claims this with IF clear.
+ */
+static bool is_behind_sti(struct kvmi_debug *d, __u64 gpa)
+{
+	__u8 byte;
+
+	return gpa & ~KVMI_PAGE_MASK &&
+	       !kvmi_vm_read_physical(d->dom, gpa - 1, &byte, 1) && byte == INSN_STI;
+}
+
+/* The same without single-stepping; the others pause, the byte is in place. */
+static int start_emulated(struct kvmi_debug *d, __u16 vcpu, __u64 gpa)
+{
+	struct kvm_regs regs = d->vcpus[vcpu].event.arch.regs;
+	int err;
+
+	d->way = STEP_TO_FETCH;
+	d->fetch_gpa = gpa;
+	err = kvmi_vcpu_control_events(d->dom, vcpu, KVMI_VCPU_EVENT_PF, true);
+	if (!err)
+		err = kvmi_start_no_exec(d->dom, gpa & KVMI_PAGE_MASK);
+	if (!err && regs.rflags & RFLAGS_IF && !is_behind_sti(d, gpa)) {
+		regs.rflags &= ~RFLAGS_IF;
+		err = kvmi_vcpu_set_registers(d->dom, vcpu, &regs);
+		d->irqs_off = !err;
+	}
+	if (err)
+		kvmi_fail_prefix(err, "the host cannot single-step, so by emulation: ");
+	return err;
+}
+
 /* Have a vCPU that waits make one step, with the breakpoint there out of the way. */
 static int start_step(struct kvmi_debug *d, __u16 vcpu, bool user_step)
 {
@@ -190,6 +273,8 @@ static int start_step(struct kvmi_debug *d, __u16 vcpu, bool user_step)
 	}
 	if (!err)
 		err = kvmi_vcpu_control_singlestep(d->dom, vcpu, true);
+	if (err == -EOPNOTSUPP && d->lifted && !user_step)
+		err = start_emulated(d, vcpu, bp->gpa);
 	if (!err) {
 		err = answer(d, v, v->event.id == KVMI_VCPU_EVENT_BREAKPOINT ?
 			     KVMI_EVENT_ACTION_RETRY : KVMI_EVENT_ACTION_CONTINUE);
@@ -200,6 +285,8 @@ static int start_step(struct kvmi_debug *d, __u16 vcpu, bool user_step)
 			 (unsigned long long)d->rip);
 	if (d->lifted && put_byte(d, bp->gpa, INT3))
 		kvmi_fail_prefix(err, "the breakpoint is lost, ");
+	if (d->way != STEP_NATIVE)
+		end_emulated(d, vcpu);
 	d->lifted = NULL;
 	d->stepping = -1;
 	release_pauses(d);
@@ -250,7 +337,10 @@ static int finish_step(struct kvmi_debug *d)
 	if (d->lifted)
 		err = put_byte(d, d->lifted->gpa, INT3);
 	d->lifted = NULL;
-	ret = kvmi_vcpu_control_singlestep(d->dom, vcpu, false);
+	if (d->way == STEP_NATIVE)
+		ret = kvmi_vcpu_control_singlestep(d->dom, vcpu, false);
+	else
+		ret = end_emulated(d, vcpu);
 	d->stepping = -1;
 	if (!err)
 		err = ret;
@@ -296,20 +386,13 @@ static int on_breakpoint(struct kvmi_debug *d, struct debug_vcpu *v,
 	return err ? err : KVMI_DEBUG_HANDLED;
 }
 
-static int on_step(struct kvmi_debug *d, struct debug_vcpu *v,
-		   const struct kvmi_event *event)
+/* The step is made; whoever asked for no more than that waits. */
+static int end_step(struct kvmi_debug *d, struct debug_vcpu *v,
+		    const struct kvmi_event *event)
 {
 	bool user_step = d->user_step;
 	int err, ret;
 
-	if (event->vcpu != d->stepping)
-		return KVMI_DEBUG_FOREIGN;
-	/* Something else came first, and the instruction has not been executed. */
-	if (event->singlestep.failed && event->arch.regs.rip == d->rip &&
-	    d->tries++ < STEP_TRIES) {
-		err = kvmi_event_reply(d->dom, event, KVMI_EVENT_ACTION_CONTINUE);
-		return err ? err : KVMI_DEBUG_HANDLED;
-	}
 	err = finish_step(d);
 	v->event = *event;
 	v->why = WAITS_STEPPED;
@@ -326,6 +409,54 @@ static int on_step(struct kvmi_debug *d, struct debug_vcpu *v,
 	return user_step ? KVMI_DEBUG_STEPPED : KVMI_DEBUG_HANDLED;
 }
 
+static int on_step(struct kvmi_debug *d, struct debug_vcpu *v,
+		   const struct kvmi_event *event)
+{
+	int err;
+
+	if (event->vcpu != d->stepping)
+		return KVMI_DEBUG_FOREIGN;
+	/* Something else came first, and the instruction has not been executed. */
+	if (event->singlestep.failed && event->arch.regs.rip == d->rip &&
+	    d->tries++ < STEP_TRIES) {
+		err = kvmi_event_reply(d->dom, event, KVMI_EVENT_ACTION_CONTINUE);
+		return err ? err : KVMI_DEBUG_HANDLED;
+	}
+	return end_step(d, v, event);
+}
+
+/* The fetch that is to be emulated? */
+static int on_pf(struct kvmi_debug *d, struct debug_vcpu *v,
+		 const struct kvmi_event *event)
+{
+	struct kvm_regs regs = event->arch.regs;
+	int err = 0;
+
+	if (event->vcpu != d->stepping || d->way == STEP_NATIVE ||
+	    event->pf.access != KVMI_PAGE_ACCESS_X ||
+	    (event->pf.gpa & KVMI_PAGE_MASK) != (d->fetch_gpa & KVMI_PAGE_MASK))
+		return KVMI_DEBUG_FOREIGN;
+	if (regs.rip == d->rip) {
+		v->our_pauses++;
+		err = kvmi_vm_pause_vcpu(d->dom, event->vcpu, false);
+		if (err)
+			v->our_pauses--;
+		if (!err && d->irqs_off) {
+			regs.rflags |= RFLAGS_IF;
+			err = kvmi_vcpu_set_registers(d->dom, event->vcpu, &regs);
+		}
+		if (!err)
+			err = kvmi_vcpu_control_events(d->dom, event->vcpu,
+						       KVMI_VCPU_EVENT_PF, false);
+		if (!err)
+			d->way = STEP_TO_PAUSE;
+	}
+	/* Otherwise an NMI came first, whose handler is on the same page. */
+	if (!err)
+		err = kvmi_event_reply(d->dom, event, KVMI_EVENT_ACTION_CONTINUE);
+	return err ? err : KVMI_DEBUG_HANDLED;
+}
+
 static int on_pause(struct kvmi_debug *d, struct debug_vcpu *v,
 		    const struct kvmi_event *event)
 {
@@ -333,6 +464,8 @@ static int on_pause(struct kvmi_debug *d, struct debug_vcpu *v,
 
 	if (v->our_pauses) {
 		v->our_pauses--;
+		if (d->stepping == event->vcpu && d->way == STEP_TO_PAUSE)
+			return end_step(d, v, event);
 		v->event = *event;
 		v->why = WAITS_TURN;
 		/* The one that steps may have been asked before its turn came. */
@@ -361,8 +494,8 @@ static int on_pause(struct kvmi_debug *d, struct debug_vcpu *v,
  * @debug: the debugger
  * @event: any event of the domain
  *
- * Give it all events of the kinds BREAKPOINT, SINGLESTEP and PAUSE.  The first
- * has to be enabled on all vCPUs before breakpoints are inserted.
+ * Give it all events of the kinds BREAKPOINT, SINGLESTEP, PAUSE and PF.  The
+ * first has to be enabled on all vCPUs before breakpoints are inserted.
  *
  * Return: an enum kvmi_debug_result, or a negated errno.
  */
@@ -382,6 +515,9 @@ int kvmi_debug_event(struct kvmi_debug *debug, const struct kvmi_event *event)
 		break;
 	case KVMI_VCPU_EVENT_PAUSE:
 		handle = on_pause;
+		break;
+	case KVMI_VCPU_EVENT_PF:
+		handle = on_pf;
 		break;
 	default:
 		return KVMI_DEBUG_FOREIGN;
@@ -441,6 +577,28 @@ void kvmi_debug_free(struct kvmi_debug *debug)
 	pthread_mutex_destroy(&debug->lock);
 	free(debug->vcpus);
 	free(debug);
+}
+
+/**
+ * kvmi_debug_on_restore - for a tool that restricts pages, too
+ * @debug: the debugger
+ * @restore: called with @data after a vCPU has got past a breakpoint on a host
+ *	that cannot single-step: it is to set the access of the page at @gpa
+ *	(kvmi_vm_set_page_access()), and whether page faults of that vCPU are
+ *	reported, to what the tool wants; returns 0 or a negated errno
+ * @data: see there
+ *
+ * Without it the page can be accessed in all ways then, and the vCPU reports no
+ * page faults.  @restore must not call the debugger.
+ */
+void kvmi_debug_on_restore(struct kvmi_debug *debug,
+			   int (*restore)(void *data, __u16 vcpu, __u64 gpa),
+			   void *data)
+{
+	pthread_mutex_lock(&debug->lock);
+	debug->restore = restore;
+	debug->restore_data = data;
+	pthread_mutex_unlock(&debug->lock);
 }
 
 static int insert(struct kvmi_debug *d, __u64 gpa)
@@ -609,7 +767,10 @@ int kvmi_debug_step(struct kvmi_debug *debug, __u16 vcpu)
  * @vcpu: the vCPU
  *
  * If it stands on a breakpoint it gets past it, and no other vCPU does so
- * unseen.
+ * unseen.  On a host that cannot single-step KVM emulates the instruction that
+ * is there, which it has to know; if the instruction does not come to its end
+ * because of an exception, or repeats itself, it is hit once more; and what
+ * kvmi_vcpu_set_registers() has said since the hit is lost.
  *
  * Return: 0 or a negated errno; -ENOENT if it does not wait.
  */

@@ -564,8 +564,15 @@ static int init_locks(struct kvmi_dom *dom)
 	if (err)
 		return -err;
 	err = pthread_mutex_init(&dom->lock, NULL);
-	if (err)
+	if (err) {
 		pthread_cond_destroy(&dom->wake);
+		return -err;
+	}
+	err = pthread_mutex_init(&dom->access_lock, NULL);
+	if (err) {
+		pthread_mutex_destroy(&dom->lock);
+		pthread_cond_destroy(&dom->wake);
+	}
 	return -err;
 }
 
@@ -596,6 +603,7 @@ int kvmi_dom_open(int fd, const struct kvmi_hello *hello, struct kvmi_dom **dom)
 	if (hello)
 		d->hello = *hello;
 	d->timeout_ms = KVMI_DEFAULT_TIMEOUT;
+	d->no_exec = KVMI_NO_PAGE;
 	TAILQ_INIT(&d->commands);
 	STAILQ_INIT(&d->events);
 	*dom = d;
@@ -639,6 +647,7 @@ void kvmi_dom_close(struct kvmi_dom *dom)
 		close(dom->poll_fd);
 	if (dom->queue_fd >= 0)
 		close(dom->queue_fd);
+	pthread_mutex_destroy(&dom->access_lock);
 	pthread_mutex_destroy(&dom->lock);
 	pthread_cond_destroy(&dom->wake);
 	free(dom);

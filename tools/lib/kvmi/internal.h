@@ -51,6 +51,8 @@ struct kvmi_command {
 	bool done;
 };
 
+#define KVMI_NO_PAGE		(~0ULL)
+
 struct kvmi_late_reply {
 	__u16 id;
 	__u32 seq;
@@ -60,6 +62,10 @@ struct kvmi_dom {
 	int fd;
 	struct kvmi_hello hello;
 	int timeout_ms;
+
+	/* Not to be executed, whatever else is said.  Taken without @lock. */
+	pthread_mutex_t access_lock;
+	__u64 no_exec;			/* the page's gpa, or KVMI_NO_PAGE */
 
 	/*
 	 * One mutex for all below.  Of the threads that wait for something
@@ -134,6 +140,10 @@ int kvmi_send(struct kvmi_dom *dom, const void *msg, size_t size,
 	      __u64 deadline);
 int kvmi_wait_event(struct kvmi_dom *dom, __u64 deadline,
 		    struct kvmi_raw_event **raw);
+
+/* vm.c */
+int kvmi_start_no_exec(struct kvmi_dom *dom, __u64 gpa);
+void kvmi_end_no_exec(struct kvmi_dom *dom);
 
 /* event.c */
 int kvmi_event_check(const struct kvmi_msg_hdr *hdr, const __u8 *payload,

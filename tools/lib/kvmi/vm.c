@@ -247,6 +247,52 @@ static int check_entries(const struct kvmi_page_access_entry *entries,
 	return 0;
 }
 
+/* One message; called with dom->access_lock held. */
+static int send_entries(struct kvmi_dom *dom,
+			const struct kvmi_page_access_entry *entries, size_t n)
+{
+	struct kvmi_vm_set_page_access req = { .count = n };
+	struct kvmi_page_access_entry changed[MAX_ACCESS_ENTRIES];
+	size_t i;
+
+	for (i = 0; i < n && entries[i].gpa != dom->no_exec; i++)
+		;
+	if (i < n) {
+		memcpy(changed, entries, n * sizeof(*entries));
+		for (; i < n; i++)
+			if (changed[i].gpa == dom->no_exec)
+				changed[i].access &= ~KVMI_PAGE_ACCESS_X;
+		entries = changed;
+	}
+	return kvmi_command2(dom, KVMI_VM_SET_PAGE_ACCESS, &req, sizeof(req),
+			     entries, n * sizeof(*entries), NULL, 0, 0);
+}
+
+/* Forbid that a page is executed, until kvmi_end_no_exec() and the next setting. */
+int kvmi_start_no_exec(struct kvmi_dom *dom, __u64 gpa)
+{
+	const struct kvmi_page_access_entry entry = {
+		.gpa = gpa,
+		.access = KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W,
+	};
+	int err;
+
+	pthread_mutex_lock(&dom->access_lock);
+	dom->no_exec = gpa;
+	err = send_entries(dom, &entry, 1);
+	if (err)
+		dom->no_exec = KVMI_NO_PAGE;
+	pthread_mutex_unlock(&dom->access_lock);
+	return err;
+}
+
+void kvmi_end_no_exec(struct kvmi_dom *dom)
+{
+	pthread_mutex_lock(&dom->access_lock);
+	dom->no_exec = KVMI_NO_PAGE;
+	pthread_mutex_unlock(&dom->access_lock);
+}
+
 /**
  * kvmi_vm_set_page_access - say what the guest may do with pages
  * @dom: the domain
@@ -271,11 +317,10 @@ int kvmi_vm_set_page_access(struct kvmi_dom *dom,
 	err = check_entries(entries, count);
 	while (!err && first < count) {
 		size_t n = MIN(count - first, MAX_ACCESS_ENTRIES);
-		struct kvmi_vm_set_page_access req = { .count = n };
 
-		err = kvmi_command2(dom, KVMI_VM_SET_PAGE_ACCESS, &req,
-				    sizeof(req), entries + first,
-				    n * sizeof(*entries), NULL, 0, 0);
+		pthread_mutex_lock(&dom->access_lock);
+		err = send_entries(dom, entries + first, n);
+		pthread_mutex_unlock(&dom->access_lock);
 		if (err)
 			return kvmi_fail_prefix(err,
 						"entries[%zu..%zu], gpa 0x%llx..0x%llx: ",

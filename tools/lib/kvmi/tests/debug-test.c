@@ -16,6 +16,8 @@
 #define CODE	0x3000			/* a loop of LENGTH instructions of one byte */
 #define LENGTH	8
 #define INT3	0xcc
+#define IF	0x200
+#define FLAGS	(IF | 2)
 
 struct vcpu {
 	unsigned int nr;
@@ -28,6 +30,11 @@ struct vcpu {
 	uint8_t action;
 	uint32_t seq;
 	uint64_t ip;
+	uint64_t flags, new_flags;	/* the latter are set with the answer */
+	bool pf;			/* page faults are reported */
+	unsigned int open_windows;	/* an interrupt could have come between */
+	unsigned int wrong_flags;	/* emulated with others than the guest's */
+	unsigned int emulated_int3;
 	unsigned int fail_steps;	/* so many steps end before they are made */
 	uint64_t executed[LENGTH];
 	uint64_t foreign;		/* INT3 that was given to the guest */
@@ -39,6 +46,8 @@ static struct peer peer;
 static pthread_mutex_t send_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t next_seq;
 static bool gone;
+static bool cannot_step;		/* a CPU without single-stepping */
+static uint8_t code_access;		/* what is allowed on the page of CODE */
 
 static void reply(const struct peer_msg *msg, int err, const void *data, size_t size)
 {
@@ -50,7 +59,7 @@ static void reply(const struct peer_msg *msg, int err, const void *data, size_t 
 /* Called with v->lock held: report, and wait for the answer. */
 static uint8_t report(struct vcpu *v, uint16_t id, uint64_t gpa, bool failed)
 {
-	uint16_t own = id == 5 ? 16 : id == 19 ? 8 : 0;
+	uint16_t own = id == 5 ? 16 : id == 17 ? 24 : id == 19 ? 8 : 0;
 	uint8_t buf[8 + 576] = { 0 };
 
 	put16(buf, 1);
@@ -60,12 +69,18 @@ static uint8_t report(struct vcpu *v, uint16_t id, uint64_t gpa, bool failed)
 	put16(buf + 18, v->nr);
 	buf[24] = 8;
 	put64(buf + 32 + 16 * 8, v->ip);
+	put64(buf + 32 + 17 * 8, v->flags);
 	if (id == 5) {
 		put64(buf + 560, gpa);
 		buf[568] = 1;
+	} else if (id == 17) {
+		put64(buf + 560, ~0ULL);
+		put64(buf + 568, gpa);
+		buf[576] = KVMI_PAGE_ACCESS_X;
 	} else if (id == 19) {
 		buf[560] = failed;
 	}
+	v->new_flags = 0;
 	pthread_mutex_lock(&send_lock);
 	v->seq = ++next_seq;
 	put32(buf + 4, v->seq);
@@ -74,7 +89,38 @@ static uint8_t report(struct vcpu *v, uint16_t id, uint64_t gpa, bool failed)
 	pthread_mutex_unlock(&send_lock);
 	while (v->waiting && !__atomic_load_n(&gone, __ATOMIC_RELAXED))
 		pthread_cond_wait(&v->wake, &v->lock);
+	if (v->new_flags)
+		v->flags = v->new_flags;
 	return v->action;
+}
+
+static void execute(struct vcpu *v)
+{
+	v->executed[v->ip - CODE]++;
+	if (++v->ip == CODE + LENGTH)
+		v->ip = CODE;
+}
+
+static bool may_execute(void)
+{
+	return __atomic_load_n(&code_access, __ATOMIC_SEQ_CST) & KVMI_PAGE_ACCESS_X;
+}
+
+/* Without the right to execute its page, an instruction is KVM's to execute. */
+static void emulate(struct vcpu *v)
+{
+	if (v->pf) {
+		v->open_windows += !!(v->flags & IF);
+		if (report(v, 17, v->ip, false) || gone)
+			return;
+	}
+	v->wrong_flags += !(v->flags & IF);
+	if (v->fail_steps)
+		v->fail_steps--;
+	else if (__atomic_load_n(&peer.memory[v->ip], __ATOMIC_SEQ_CST) == INT3)
+		v->emulated_int3++;
+	else
+		execute(v);
 }
 
 static void *run_vcpu(void *arg)
@@ -84,7 +130,8 @@ static void *run_vcpu(void *arg)
 
 	pthread_mutex_lock(&v->lock);
 	/* A step that has begun is made, as the others wait for it. */
-	while ((!v->stop || v->step) && !__atomic_load_n(&gone, __ATOMIC_RELAXED)) {
+	while ((!v->stop || v->step || (cannot_step && (v->pf || v->pauses))) &&
+	       !__atomic_load_n(&gone, __ATOMIC_RELAXED)) {
 		if (v->pauses) {
 			v->pauses--;
 			report(v, 1, 0, false);
@@ -95,6 +142,10 @@ static void *run_vcpu(void *arg)
 			report(v, 19, 0, true);
 			continue;
 		}
+		if (!may_execute()) {
+			emulate(v);
+			continue;
+		}
 		byte = __atomic_load_n(&peer.memory[v->ip], __ATOMIC_SEQ_CST);
 		if (byte == INT3) {
 			if (report(v, 5, v->ip, false) == 0 && !gone) {
@@ -103,9 +154,7 @@ static void *run_vcpu(void *arg)
 			}
 			continue;
 		}
-		v->executed[v->ip - CODE]++;
-		if (++v->ip == CODE + LENGTH)
-			v->ip = CODE;
+		execute(v);
 		if (v->step)
 			report(v, 19, 0, false);
 		/* Let others have the lock. */
@@ -158,7 +207,7 @@ static bool kernel(struct peer *p, const struct peer_msg *msg)
 	case 16:
 		/* The last one has not been started by the guest. */
 		v = &vcpus[nr];
-		if (v->stop) {
+		if (v->stop && !(cannot_step && v->waiting)) {
 			reply(msg, -11, NULL, 0);
 			return true;
 		}
@@ -167,7 +216,32 @@ static bool kernel(struct peer *p, const struct peer_msg *msg)
 		pthread_mutex_unlock(&v->lock);
 		reply(msg, 0, NULL, 0);
 		return true;
+	case 20:
+		must(get16(msg->data) == 1 && get64(msg->data + 8) == CODE);
+		__atomic_store_n(&code_access, msg->data[16], __ATOMIC_SEQ_CST);
+		reply(msg, 0, NULL, 0);
+		return true;
+	case 5:
+		must(get16(msg->data + 8) == 17);
+		v = &vcpus[nr];
+		pthread_mutex_lock(&v->lock);
+		v->pf = msg->data[10];
+		pthread_mutex_unlock(&v->lock);
+		reply(msg, 0, NULL, 0);
+		return true;
+	case 9:
+		v = &vcpus[nr];
+		pthread_mutex_lock(&v->lock);
+		must(get64(msg->data + 8 + 16 * 8) == v->ip);
+		v->new_flags = get64(msg->data + 8 + 17 * 8);
+		reply(msg, v->waiting ? 0 : -95, NULL, 0);
+		pthread_mutex_unlock(&v->lock);
+		return true;
 	case 27:
+		if (cannot_step) {
+			reply(msg, -95, NULL, 0);
+			return true;
+		}
 		v = &vcpus[nr];
 		pthread_mutex_lock(&v->lock);
 		v->step = msg->data[8];
@@ -251,12 +325,14 @@ static void start(void)
 	stepped = paused = foreign = failures = next_seq = 0;
 	gone = false;
 	auto_continue = true;
+	code_access = 7;
 	must(!kvmi_dom_open(peer_start(&peer, kernel, NULL), NULL, &dom));
 	must(!kvmi_debug_new(dom, &debug));
 	memset(peer.memory + CODE, 0x90, LENGTH);
 	for (i = 0; i < VCPUS; i++) {
 		vcpus[i].nr = i;
 		vcpus[i].ip = CODE;
+		vcpus[i].flags = FLAGS;
 		pthread_mutex_init(&vcpus[i].lock, NULL);
 		pthread_cond_init(&vcpus[i].wake, NULL);
 	}
@@ -403,6 +479,106 @@ static void test_stepping(void)
 	stop();
 }
 
+static unsigned int restored;
+
+static int restore(void *data, __u16 vcpu, __u64 gpa)
+{
+	const struct kvmi_page_access_entry entry = { .gpa = gpa, .access = 7 };
+
+	must(data == &restored && gpa == CODE);
+	restored++;
+	return kvmi_vcpu_control_events(dom, vcpu, KVMI_VCPU_EVENT_PF, false) |
+	       kvmi_vm_set_page_access(dom, &entry, 1, NULL);
+}
+
+static bool meddling;
+
+/* Somebody else who sets the access of that page. */
+static void *meddle(void *arg)
+{
+	const struct kvmi_page_access_entry entry = { .gpa = CODE, .access = 7 };
+
+	(void)arg;
+	while (__atomic_load_n(&meddling, __ATOMIC_RELAXED)) {
+		must(!kvmi_vm_set_page_access(dom, &entry, 1, NULL));
+		usleep(50);
+	}
+	return NULL;
+}
+
+/* The same where the CPU cannot single-step. */
+static void test_emulated(bool with_restore)
+{
+	uint64_t want, steps = 0;
+	pthread_t meddler;
+	unsigned int i;
+
+	cannot_step = true;
+	restored = 0;
+	start();
+	if (with_restore)
+		kvmi_debug_on_restore(debug, restore, &restored);
+	must(!kvmi_debug_insert(debug, CODE + 3));
+	must(!kvmi_debug_insert(debug, CODE + 4));
+	meddling = true;
+	must(!pthread_create(&meddler, NULL, meddle, NULL));
+	/* An instruction that raises an exception is executed later, and hit again. */
+	for (i = 0; i < VCPUS; i++) {
+		vcpus[i].fail_steps = i;
+		run(i);
+	}
+	for (i = 0; i < VCPUS; i++)
+		wait_until(executed(i, 7) >= 100);
+	for (i = 0; i < VCPUS; i++)
+		join(i);
+	__atomic_store_n(&meddling, false, __ATOMIC_RELAXED);
+	must(!pthread_join(meddler, NULL));
+	for (i = 0; i < VCPUS; i++) {
+		want = vcpus[i].executed[3] + vcpus[i].executed[4];
+		steps += want;
+		ok(hits[i] == want + i || hits[i] == want + i + 1,
+		   "vCPU %u: %u hits for %llu executions and %u exceptions", i, hits[i],
+		   (unsigned long long)want, i);
+		is_num(vcpus[i].foreign, 0, "no INT3 was given to the guest");
+		is_num(vcpus[i].emulated_int3, 0, "nor emulated");
+		is_num(vcpus[i].open_windows, 0, "no interrupt could come in between");
+		is_num(vcpus[i].wrong_flags, 0, "nor does the guest see that");
+		is_num(vcpus[i].pf, 0, "page faults are not reported any more");
+	}
+	ok(!with_restore || restored >= steps, "the tool was asked what it wants %u times",
+	   restored);
+	is_num(code_access, 7, "the page can be executed again");
+	is_num(foreign, 0, "no event was foreign");
+	is_num(failures, 0, "nothing failed");
+	stop();
+	cannot_step = false;
+}
+
+/* A step that is asked for is refused there, and the vCPU stays where it is. */
+static void test_cannot_step(void)
+{
+	cannot_step = true;
+	start();
+	auto_continue = false;
+	must(!kvmi_debug_insert(debug, CODE + 3));
+	run(0);
+	wait_until(__atomic_load_n(&hits[0], __ATOMIC_ACQUIRE) == 1);
+	is_num(kvmi_debug_step(debug, 0), -EOPNOTSUPP, "no single step");
+	has_text(kvmi_error(), "vCPU 0: getting past rip 0x3003: ", "is named");
+	is_num(kvmi_debug_waiting(debug, 0, NULL), 1, "it waits as before");
+	is_num(peer.memory[CODE + 3], INT3, "the breakpoint is in place");
+	is_num(kvmi_debug_continue(debug, 0), 0, "it can go on");
+	wait_until(__atomic_load_n(&hits[0], __ATOMIC_ACQUIRE) == 2);
+	/* The others never run. */
+	must(kvmi_debug_finish(debug, 100) == -ETIMEDOUT);
+	wait_until(executed(0, 7) > 10);
+	join(0);
+	is_num(vcpus[0].foreign, 0, "no INT3 reached the guest");
+	is_num(failures, 0, "nothing failed");
+	stop();
+	cannot_step = false;
+}
+
 /* An INT3 of the guest's own is the guest's. */
 static void test_foreign(void)
 {
@@ -424,6 +600,9 @@ int main(void)
 	test_no_hit_lost();
 	test_finish();
 	test_stepping();
+	test_emulated(false);
+	test_emulated(true);
+	test_cannot_step();
 	test_foreign();
 	return tap_done();
 }

@@ -264,6 +264,9 @@ enum kvmi_debug_result {
 
 int kvmi_debug_new(struct kvmi_dom *dom, struct kvmi_debug **debug);
 void kvmi_debug_free(struct kvmi_debug *debug);
+void kvmi_debug_on_restore(struct kvmi_debug *debug,
+			   int (*restore)(void *data, __u16 vcpu, __u64 gpa),
+			   void *data);
 int kvmi_debug_insert(struct kvmi_debug *debug, __u64 gpa);
 int kvmi_debug_remove(struct kvmi_debug *debug, __u64 gpa);
 int kvmi_debug_event(struct kvmi_debug *debug, const struct kvmi_event *event);
