@@ -113,9 +113,26 @@ static void print_kernel(struct json_object *info)
 	printf("\n");
 }
 
-static void print_info(struct json_object *info)
+static void print_features(struct json_object *info)
 {
 	struct json_object *features;
+	bool any = false;
+
+	printf("%-20s", "features:");
+	if (json_object_object_get_ex(info, "features", &features)) {
+		json_object_object_foreach(features, name, value) {
+			if (!json_object_get_boolean(value))
+				continue;
+			printf("%s%s", any ? ", " : "", name);
+			any = true;
+		}
+	}
+	printf("%s\n", any ? "" : "none");
+}
+
+static void print_info(struct json_object *info)
+{
+	uint64_t max_gfn;
 
 	printf("%-20s%" PRId64 "\n", "VM:", json_get_int(info, "vm"));
 	printf("%-20s%s\n", "name:", json_get_string(info, "name"));
@@ -124,12 +141,9 @@ static void print_info(struct json_object *info)
 	printf("%-20s%s\n", "highest gpa:", json_get_string(info, "max_gpa"));
 	printf("%-20s%" PRId64 ", messages up to %" PRId64 " bytes\n", "protocol version:",
 	       json_get_int(info, "version"), json_get_int(info, "max_msg_size"));
-	printf("%-20s", "features:");
-	if (json_object_object_get_ex(info, "features", &features) &&
-	    json_get_bool(features, "singlestep"))
-		printf("singlestep\n");
-	else
-		printf("none\n");
+	if (json_get_u64(info, "max_gfn", &max_gfn))
+		printf("%-20sgpa 0x%" PRIx64 "\n", "end of RAM:", max_gfn << 12);
+	print_features(info);
 	printf("%-20s%" PRId64 "\n", "vCPUs:", json_get_int(info, "vcpus"));
 	printf("%-20s%" PRId64 "\n", "restricted pages:", json_get_int(info, "restricted_pages"));
 	printf("%-20s%" PRId64 " (%" PRId64 " unwatched)\n", "page-fault events:",

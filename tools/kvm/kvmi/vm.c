@@ -986,7 +986,8 @@ int vm_info(struct vm *vm, bool kernel, struct json_object *out)
 	struct kvm_msr_entry lstar = { .index = MSR_LSTAR };
 	struct kvmi_vm_get_info_reply info;
 	struct kvmi_registers r;
-	struct json_object *o;
+	struct json_object *o, *commands;
+	__u64 max_gfn;
 	int err;
 
 	vm_describe(vm, out);
@@ -996,12 +997,20 @@ int vm_info(struct vm *vm, bool kernel, struct json_object *out)
 	json_add_int(out, "max_msg_size", vm->version.max_msg_size);
 	o = json_object_new_object();
 	json_add_bool(o, "singlestep", vm->version.features.singlestep);
+	json_add_bool(o, "max_gfn", vm->version.features.max_gfn);
 	json_object_object_add(out, "features", o);
-	json_object_object_add(out, "commands", names_of(vm->commands, kvmi_message_name));
+	commands = names_of(vm->commands, kvmi_message_name);
+	json_object_object_add(out, "commands", commands);
 	json_object_object_add(out, "allowed_events", names_of(vm->events, kvmi_event_name));
 
 	if (!kvmi_vm_get_info(vm->dom, &info))
 		json_add_int(out, "vcpus", info.vcpu_count);
+	/* Of no use to who may not have it, and no reason to fail. */
+	if (vm->version.features.max_gfn && !kvmi_vm_get_max_gfn(vm->dom, &max_gfn)) {
+		json_add_hex(out, "max_gfn", max_gfn);
+		json_object_array_add(commands, json_object_new_string(
+				      kvmi_message_name(KVMI_VM_GET_MAX_GFN)));
+	}
 
 	pthread_mutex_lock(&vm->access_lock);
 	json_add_int(out, "restricted_pages", vm->access.count);

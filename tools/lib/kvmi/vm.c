@@ -85,6 +85,28 @@ int kvmi_vm_get_info(struct kvmi_dom *dom, struct kvmi_vm_get_info_reply *reply)
 }
 
 /**
+ * kvmi_vm_get_max_gfn - where does the guest's memory end?
+ * @dom: the domain
+ * @gfn: the number of the page that follows the last page of RAM
+ *
+ * Beyond version 1 of the protocol: known if kvmi_get_version() has told of the
+ * feature max_gfn.
+ *
+ * Return: 0 or a negated errno; -ENOSYS if the kernel does not know it.
+ */
+int kvmi_vm_get_max_gfn(struct kvmi_dom *dom, __u64 *gfn)
+{
+	struct kvmi_vm_get_max_gfn_reply reply;
+	int err;
+
+	err = kvmi_command(dom, KVMI_VM_GET_MAX_GFN, NULL, 0, &reply,
+			   sizeof(reply), sizeof(reply));
+	if (!err)
+		*gfn = reply.gfn;
+	return err;
+}
+
+/**
  * kvmi_vm_control_events - enable or disable an event that concerns the VM
  * @dom: the domain
  * @event_id: KVMI_VM_EVENT_UNHOOK

@@ -343,6 +343,16 @@ has "$tmp/listen.out" '"name":"json"' "the VM as JSON"
 stop_vm
 wait_for grep -q '"event":"gone"' "$tmp/listen.out"
 tap_result $? "and its end"
+python3 - "$tmp/tool" <<'END' > "$tmp/out" 2>&1
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+s.connect(sys.argv[1])
+s.sendall(bytes(104))
+s.close()
+END
+wait_for grep -q '"event":"refused"' "$tmp/listen.out"
+tap_result $? "and what is no VM"
+json listen "all of it is of its form" "$tmp/listen.out"
 
 # --- rubbish ------------------------------------------------------------------------------------------
 

@@ -93,3 +93,24 @@ tap_done()
 	echo "1..$tap_count"
 	exit "$tap_failed"
 }
+
+tap_can_check=
+/usr/bin/python3 -c 'import jsonschema' 2> /dev/null && tap_can_check=1
+
+# json DEFINITION NAME [FILE]: has what the last run printed, or the file, the form
+# that the schema gives it?
+json()
+{
+	local dir file=${3-$tmp/out}
+
+	dir=$(dirname "${BASH_SOURCE[0]}")
+	if [ -z "$tap_can_check" ]; then
+		tap_skip "$2: needs python3-jsonschema"
+	elif /usr/bin/python3 "$dir/check-json" "$dir/../Documentation/kvmi.schema.json" "$1" \
+		< "$file" > "$tmp/why" 2>&1; then
+		tap_result 0 "$2"
+	else
+		tap_result 1 "$2"
+		cat "$tmp/why" "$file" | diag
+	fi
+}

@@ -40,6 +40,7 @@ static void test_version(void)
 	is_num(reply.version, 1, "version");
 	is_num(reply.max_msg_size, 8184, "max_msg_size");
 	is_num(reply.features.singlestep, 1, "features.singlestep");
+	is_num(reply.features.max_gfn, 1, "features.max_gfn");
 	is_num(peer.last.id, 2, "message id");
 	is_num(peer.last.size, 0, "request has no payload");
 	close_dom(dom);
@@ -68,10 +69,14 @@ static void test_checks(void)
 static void test_info(void)
 {
 	struct kvmi_vm_get_info_reply reply;
+	__u64 gfn = 0;
 	struct kvmi_dom *dom = open_dom(NULL, NULL);
 
 	is_num(kvmi_vm_get_info(dom, &reply), 0, "GET_INFO");
 	is_num(reply.vcpu_count, PEER_VCPUS, "vcpu_count");
+	is_num(kvmi_vm_get_max_gfn(dom, &gfn), 0, "GET_MAX_GFN");
+	is_num(gfn, sizeof(peer.memory) / 4096, "gfn");
+	ok(peer.last.id == 512 && !peer.last.size, "bytes");
 	close_dom(dom);
 }
 

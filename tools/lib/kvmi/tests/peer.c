@@ -198,6 +198,7 @@ static void handle(struct peer *peer, const struct peer_msg *msg)
 		put32(buf, 1);
 		put32(buf + 4, 8184);
 		buf[8] = 1;
+		buf[9] = 1;
 		peer_reply(peer->fd, msg, 0, buf, 16);
 		break;
 	case 4:
@@ -220,6 +221,10 @@ static void handle(struct peer *peer, const struct peer_msg *msg)
 		break;
 	case 20:
 		handle_access(peer, msg);
+		break;
+	case 512:
+		put64(buf, sizeof(peer->memory) / 4096);
+		peer_reply(peer->fd, msg, 0, buf, 8);
 		break;
 	case 5:
 		if (vcpu < PEER_VCPUS && get16(msg->data + 8) < 32) {

@@ -136,6 +136,7 @@ int kvmi_get_version(struct kvmi_dom *dom, struct kvmi_get_version_reply *reply)
 int kvmi_vm_check_command(struct kvmi_dom *dom, __u16 id);
 int kvmi_vm_check_event(struct kvmi_dom *dom, __u16 id);
 int kvmi_vm_get_info(struct kvmi_dom *dom, struct kvmi_vm_get_info_reply *reply);
+int kvmi_vm_get_max_gfn(struct kvmi_dom *dom, __u64 *gfn);
 int kvmi_vm_control_events(struct kvmi_dom *dom, __u16 event_id, bool enable);
 int kvmi_vm_control_cleanup(struct kvmi_dom *dom, bool enable);
 int kvmi_vm_read_physical(struct kvmi_dom *dom, __u64 gpa, void *buf, size_t size);
