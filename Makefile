@@ -22,6 +22,7 @@ help:
 	@echo "make            everything that runs: kernel, selftests, tools (in build/)"
 	@echo "make demo       a tool catches a guest in the act   (V=intel: on an Intel machine)"
 	@echo "                (VMM=qemu-object: with a QEMU that connects by itself)"
+	@echo "make first-hour README's section of that name, typed into an Intel machine"
 	@echo "make test       all tests and checks; ends with 'N passed, N failed, N skipped'"
 	@echo "make bench      what an event costs, in instructions"
 	@echo
@@ -80,6 +81,10 @@ vanilla: needs
 .PHONY: refresh
 refresh:
 	@lab/tree refresh $(PATCH)
+
+.PHONY: first-hour
+first-hour: kernel
+	@lab/first-hour
 
 .PHONY: demo
 demo: kernel $(if $(filter qemu-object,$(VMM)),qemu)

@@ -68,6 +68,26 @@ qemu_files()
 	done
 }
 
+# make_guest FILE: the whole system of a small Linux guest, busybox and what it is
+# to do; for lab/demo-guest-init
+make_guest()
+{
+	local root applet rc
+
+	root=$(mktemp -d "${TMPDIR:-/tmp}/kvmi-guest.XXXXXX") || return 1
+	mkdir -p "$root"/{bin,dev,proc} &&
+		cp -L "$(command -v busybox)" "$root/bin/busybox" &&
+		for applet in cat cut grep mount poweroff sh sleep stty taskset uname; do
+			ln -s busybox "$root/bin/$applet" || break
+		done &&
+		install -m 755 "$top/lab/demo-guest-init" "$root/init" &&
+		(cd "$root" && find . | LC_ALL=C sort |
+			cpio -o -H newc -R 0:0 --quiet --reproducible) > "$1"
+	rc=$?
+	rm -rf "$root"
+	return $rc
+}
+
 # What the kernel says when something is wrong with it, as opposed to with
 # the machine or with a program.
 console_trouble='Kernel panic - not syncing|BUG: |WARNING: |Oops: |Oops\[|'\
