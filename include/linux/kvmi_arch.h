@@ -44,8 +44,10 @@ u8 kvmi_access_denied(struct kvm *kvm, gfn_t gfn);
 u8 kvmi_access_enforced(struct kvm *kvm, gfn_t gfn);
 bool kvmi_access_restricted_in(struct kvm *kvm, gfn_t start, gfn_t npages);
 
-void kvmi_pf_raise(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access);
+void kvmi_pf_raise(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access,
+		   bool report);
 bool kvmi_pf_is_allowed(struct kvm_vcpu *vcpu, gfn_t gfn, u8 access);
+u8 kvmi_pf_relaxed(struct kvm_vcpu *vcpu, gfn_t gfn);
 bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu);
 bool kvmi_pf_is_relaxing(struct kvm_vcpu *vcpu);
 bool kvmi_inject_is_entering(struct kvm_vcpu *vcpu);
@@ -88,6 +90,9 @@ struct kvmi_arch_insn {
 	unsigned long ip;
 };
 
+/* Returned by kvmi_arch_pf_continue() */
+#define KVMI_GO_ON_NATIVELY	2
+
 int kvmi_arch_hook(struct kvm *kvm);
 void kvmi_arch_unhook(struct kvm *kvm);
 bool kvmi_arch_vcpu_can_be_introspected(struct kvm_vcpu *vcpu);
@@ -126,6 +131,11 @@ void kvmi_arch_step_stop(struct kvm *kvm);
 
 void kvmi_arch_get_insn(struct kvm_vcpu *vcpu, struct kvmi_arch_insn *insn);
 int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu);
+void kvmi_arch_native_begin(struct kvm_vcpu *vcpu);
+void kvmi_arch_native_end(struct kvm_vcpu *vcpu);
+bool kvmi_arch_own_root_begin(struct kvm_vcpu *vcpu);
+void kvmi_arch_own_root_end(struct kvm_vcpu *vcpu);
+bool kvmi_arch_has_own_root(struct kvm_vcpu *vcpu);
 bool kvmi_arch_vcpu_is_delivering(struct kvm_vcpu *vcpu);
 
 int kvmi_arch_control_event(struct kvm_vcpu *vcpu, u16 id, bool enable);

@@ -21,7 +21,7 @@ struct kvm_page_fault;
 
 #ifdef CONFIG_KVM_INTROSPECTION
 
-u64 __kvmi_restrict_spte(struct kvm *kvm, struct kvm_mmu_page *sp,
+u64 __kvmi_restrict_spte(struct kvm_vcpu *vcpu, struct kvm_mmu_page *sp,
 			 const struct kvm_memory_slot *slot, gfn_t gfn,
 			 u64 spte);
 int __kvmi_max_mapping_level(struct kvm *kvm,
@@ -33,7 +33,9 @@ bool __kvmi_emulator_access(struct kvm_vcpu *vcpu, gva_t gva,
 			    unsigned int bytes, u64 pferr, u8 access);
 bool __kvmi_emulator_gpa(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa,
 			 u8 access);
-u8 kvmi_hw_denied(u8 denied);
+u8 kvmi_hw_denied(u8 denied, u8 relaxed);
+bool kvmi_emulator_is_exact(const struct x86_emulate_ctxt *ctxt);
+int kvmi_emulate_insn(struct kvm_vcpu *vcpu);
 void kvmi_give_up_insn(struct kvm_vcpu *vcpu, u8 access);
 bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu);
 bool kvmi_pf_is_relaxing(struct kvm_vcpu *vcpu);
@@ -178,12 +180,19 @@ static inline u64 kvmi_emulated_msr(struct kvm_vcpu *vcpu, u32 msr, u64 data)
 }
 
 /* Take from a new SPTE what the tool has taken from the page. */
-static inline u64 kvmi_restrict_spte(struct kvm *kvm, struct kvm_mmu_page *sp,
+static inline u64 kvmi_restrict_spte(struct kvm_vcpu *vcpu,
+				     struct kvm_mmu_page *sp,
 				     const struct kvm_memory_slot *slot,
 				     gfn_t gfn, u64 spte)
 {
-	return kvmi_hooked() ? __kvmi_restrict_spte(kvm, sp, slot, gfn, spte) :
+	return kvmi_hooked() ? __kvmi_restrict_spte(vcpu, sp, slot, gfn, spte) :
 			       spte;
+}
+
+/* The number of the vCPU's own root, 0 if it uses the one that all use. */
+static inline u8 kvmi_own_root(struct kvm_vcpu *vcpu)
+{
+	return vcpu->arch.kvmi_step.own_root;
 }
 
 /* A mapping must not cover both restricted and other pages. */
@@ -350,11 +359,17 @@ static inline u64 kvmi_emulated_msr(struct kvm_vcpu *vcpu, u32 msr, u64 data)
 	return data;
 }
 
-static inline u64 kvmi_restrict_spte(struct kvm *kvm, struct kvm_mmu_page *sp,
+static inline u64 kvmi_restrict_spte(struct kvm_vcpu *vcpu,
+				     struct kvm_mmu_page *sp,
 				     const struct kvm_memory_slot *slot,
 				     gfn_t gfn, u64 spte)
 {
 	return spte;
+}
+
+static inline u8 kvmi_own_root(struct kvm_vcpu *vcpu)
+{
+	return 0;
 }
 
 static inline int kvmi_max_mapping_level(struct kvm *kvm,

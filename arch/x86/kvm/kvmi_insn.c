@@ -52,7 +52,7 @@ bool __kvmi_emulates_for_tool(struct kvm_vcpu *vcpu)
 
 static int kvmi_complete_emulation(struct kvm_vcpu *vcpu)
 {
-	return kvmi_arch_pf_continue(vcpu);
+	return kvmi_emulate_insn(vcpu);
 }
 
 /* ---- control registers ---- */

@@ -24,30 +24,40 @@ static bool kvmi_hw_has_exec_only(void)
 	return !(shadow_present_mask & PT_PRESENT_MASK);
 }
 
+/* What goes with reading where reading is denied */
+static u8 kvmi_hw_needs_reading(void)
+{
+	return kvmi_hw_has_exec_only() ? KVMI_PAGE_ACCESS_W :
+	       KVMI_PAGE_ACCESS_W | KVMI_PAGE_ACCESS_X;
+}
+
 /**
  * kvmi_hw_denied - what mappings of a page do not permit
  * @denied: what the tool has taken from it
+ * @relaxed: what it has given back to the one vCPU that uses the mapping
  *
  * EPT has no writing without reading (SDM vol. 3, "EPT Misconfigurations"),
  * nor execution without reading unless the CPU says so.  NPT and shadow paging
  * have nothing without reading (APM vol. 2, "Nested Paging").
  *
- * Return: @denied and the least that has to go with it.
+ * Return: what is denied still and the least that has to go with it, or, as
+ * far as @relaxed could not be permitted then, without that.
  */
-u8 kvmi_hw_denied(u8 denied)
+u8 kvmi_hw_denied(u8 denied, u8 relaxed)
 {
-	if (denied & KVMI_PAGE_ACCESS_R) {
-		denied |= KVMI_PAGE_ACCESS_W;
-		if (!kvmi_hw_has_exec_only())
-			denied |= KVMI_PAGE_ACCESS_X;
-	}
+	denied &= ~relaxed;
+	if (!(denied & KVMI_PAGE_ACCESS_R))
+		return denied;
 
-	return denied;
+	if (relaxed & kvmi_hw_needs_reading())
+		return denied & ~KVMI_PAGE_ACCESS_R;
+
+	return denied | kvmi_hw_needs_reading();
 }
 
 /**
  * __kvmi_restrict_spte - take from a leaf SPTE what its page must not permit
- * @kvm: the VM
+ * @vcpu: the vCPU that it is made for
  * @sp: the shadow page it goes to
  * @slot: the memslot of the page
  * @gfn: the page
@@ -58,10 +68,11 @@ u8 kvmi_hw_denied(u8 denied)
  *
  * Return: the SPTE without these permissions.
  */
-u64 __kvmi_restrict_spte(struct kvm *kvm, struct kvm_mmu_page *sp,
+u64 __kvmi_restrict_spte(struct kvm_vcpu *vcpu, struct kvm_mmu_page *sp,
 			 const struct kvm_memory_slot *slot, gfn_t gfn,
 			 u64 spte)
 {
+	struct kvm *kvm = vcpu->kvm;
 	u8 denied;
 
 	lockdep_assert_held(&kvm->mmu_lock);
@@ -69,7 +80,10 @@ u64 __kvmi_restrict_spte(struct kvm *kvm, struct kvm_mmu_page *sp,
 	if (slot->as_id || sp->role.guest_mode)
 		return spte;
 
-	denied = kvmi_hw_denied(kvmi_access_enforced(kvm, gfn));
+	denied = kvmi_access_enforced(kvm, gfn);
+	if (denied)
+		denied = kvmi_hw_denied(denied, sp->role.kvmi_own ?
+						kvmi_pf_relaxed(vcpu, gfn) : 0);
 
 	if (denied & KVMI_PAGE_ACCESS_R)
 		spte &= ~PT_PRESENT_MASK;

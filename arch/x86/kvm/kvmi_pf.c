@@ -16,6 +16,8 @@
  */
 
 #include <linux/kvmi_arch.h>
+#include <linux/moduleparam.h>
+#include <linux/sched/signal.h>
 #include <asm/insn.h>
 #include "kvm_cache_regs.h"
 #include "kvm_emulate.h"
@@ -26,6 +28,13 @@
 #include "x86.h"
 
 #define KVMI_NO_GVA	(~(gva_t)0)
+
+/*
+ * An emulator of SVM under this KVM may get the trap wrong that ends a step:
+ * Bochs hands the guest's #DB to the host.
+ */
+static bool __read_mostly introspection_native = true;
+module_param(introspection_native, bool, 0444);
 
 /* Do restrictions concern what the vCPU does at the moment? */
 static bool kvmi_is_vcpu_restricted(struct kvm_vcpu *vcpu)
@@ -109,17 +118,20 @@ bool __kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
 			      struct kvm_page_fault *fault)
 {
 	u8 access = kvmi_fault_access(fault);
-	struct kvm *kvm = vcpu->kvm;
+	u8 denied, relaxed;
 	bool report;
-	u8 denied;
 
 	if (fault->prefetch || fault->rsvd || !fault->slot ||
 	    (fault->slot->flags & KVM_MEMSLOT_INVALID) ||
 	    !kvmi_is_vcpu_restricted(vcpu))
 		return false;
 
-	denied = kvmi_access_enforced(kvm, fault->gfn);
-	if (!(kvmi_hw_denied(denied) & access))
+	denied = kvmi_access_enforced(vcpu->kvm, fault->gfn);
+	if (!denied)
+		return false;
+
+	relaxed = kvmi_own_root(vcpu) ? kvmi_pf_relaxed(vcpu, fault->gfn) : 0;
+	if (!(kvmi_hw_denied(denied, relaxed) & access))
 		return false;
 
 	/* What the emulator last did is of no use to this instruction. */
@@ -131,7 +143,7 @@ bool __kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
 	kvmi_pf_raise(vcpu,
 		      report ? kvmi_fault_gva(vcpu, fault) : KVMI_NO_GVA,
 		      gfn_to_gpa(fault->gfn) | offset_in_page(fault->addr),
-		      report ? access : 0);
+		      access, report);
 
 	return true;
 }
@@ -191,7 +203,8 @@ static int kvmi_restart_insn(struct kvm_vcpu *vcpu)
 static bool kvmi_is_emulator_restricted(struct kvm_vcpu *vcpu)
 {
 	return vcpu->arch.emulate_ctxt->is_insn &&
-	       kvmi_is_vcpu_restricted(vcpu) && kvmi_is_event_enabled(vcpu, KVMI_VCPU_EVENT_PF);
+	       kvmi_is_vcpu_restricted(vcpu) &&
+	       kvmi_is_event_enabled(vcpu, KVMI_VCPU_EVENT_PF);
 }
 
 static bool kvmi_emulator_access_gpa(struct kvm_vcpu *vcpu, gva_t gva,
@@ -205,7 +218,7 @@ static bool kvmi_emulator_access_gpa(struct kvm_vcpu *vcpu, gva_t gva,
 		return false;
 
 	kvmi_give_up_insn(vcpu, access);
-	kvmi_pf_raise(vcpu, gva, gpa, access);
+	kvmi_pf_raise(vcpu, gva, gpa, access, true);
 	return true;
 }
 
@@ -261,7 +274,9 @@ bool __kvmi_emulator_gpa(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access)
 
 void kvmi_arch_get_insn(struct kvm_vcpu *vcpu, struct kvmi_arch_insn *insn)
 {
-	insn->stamp = vcpu->stat.exits;
+	struct kvmi_step *step = &vcpu->arch.kvmi_step;
+
+	insn->stamp = step->native ? step->stamp : vcpu->stat.exits;
 	insn->ip = kvm_rip_read(vcpu);
 }
 
@@ -278,15 +293,77 @@ bool kvmi_arch_vcpu_is_delivering(struct kvm_vcpu *vcpu)
 }
 
 /**
- * kvmi_arch_pf_continue - carry out the instruction at RIP
+ * kvmi_emulate_insn - have the emulator carry out the instruction at RIP
  * @vcpu: the vCPU
  *
  * Return: 1 to go on, 0 to exit to user space.
  */
-int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu)
+int kvmi_emulate_insn(struct kvm_vcpu *vcpu)
 {
 	if (vcpu->arch.emulate_ctxt->given_up)
 		return kvmi_restart_insn(vcpu);
 
 	return kvm_emulate_instruction(vcpu, 0);
+}
+
+static bool kvmi_can_go_on_natively(void)
+{
+	return introspection_native && kvmi_arch_step_is_supported();
+}
+
+/*
+ * The emulator stops in the middle of a string, and before it has seen that
+ * it is at the end.  To go on in the guest would make an access again which
+ * the tool has heard of.
+ */
+static int kvmi_emulate_whole(struct kvm_vcpu *vcpu, int emulation_type)
+{
+	struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
+	unsigned long rip = kvm_rip_read(vcpu);
+	int r;
+
+	r = kvm_emulate_instruction(vcpu, emulation_type);
+	while (r == 1 && ctxt->rep_prefix && kvm_rip_read(vcpu) == rip &&
+	       !kvmi_pf_is_pending(vcpu) &&
+	       !kvmi_arch_vcpu_is_delivering(vcpu) &&
+	       !kvm_test_request(KVM_REQ_EVENT, vcpu) &&
+	       !kvm_test_request(KVM_REQ_INTROSPECTION, vcpu) &&
+	       !signal_pending(current)) {
+		cond_resched();
+		r = kvm_emulate_instruction(vcpu, 0);
+	}
+
+	return r;
+}
+
+/**
+ * kvmi_arch_pf_continue - carry out the instruction at RIP
+ * @vcpu: the vCPU
+ *
+ * What has read from a device is the emulator's anyway.
+ *
+ * Return: 1 to go on, 0 to exit to user space, KVMI_GO_ON_NATIVELY if the CPU
+ * is to carry it out.
+ */
+int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu)
+{
+	struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
+	int r;
+
+	if (ctxt->given_up)
+		return kvmi_restart_insn(vcpu);
+	if (!kvmi_can_go_on_natively())
+		return kvmi_emulate_whole(vcpu, 0);
+
+	r = x86_decode_emulated_instruction(vcpu, 0, NULL, 0);
+	if (kvmi_pf_is_pending(vcpu))
+		return 1;
+
+	if (r == EMULATION_OK && kvmi_emulator_is_exact(ctxt))
+		return kvmi_emulate_whole(vcpu, EMULTYPE_NO_DECODE);
+
+	if (kvmi_arch_own_root_begin(vcpu))
+		return KVMI_GO_ON_NATIVELY;
+
+	return kvmi_emulate_whole(vcpu, 0);
 }

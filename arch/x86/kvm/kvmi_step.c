@@ -91,6 +91,29 @@ void kvmi_arch_step_control(struct kvm_vcpu *vcpu, bool on)
 }
 
 /**
+ * kvmi_arch_native_begin - the CPU is to carry out the instruction at RIP
+ * @vcpu: the vCPU, on its thread; the caller has it stepped
+ *
+ * However often the vCPU leaves the guest until then, it is one attempt.
+ */
+void kvmi_arch_native_begin(struct kvm_vcpu *vcpu)
+{
+	struct kvmi_step *step = &vcpu->arch.kvmi_step;
+
+	step->stamp = vcpu->stat.exits;
+	step->native = true;
+}
+
+/**
+ * kvmi_arch_native_end - it has, or will not
+ * @vcpu: the vCPU, its mutex held
+ */
+void kvmi_arch_native_end(struct kvm_vcpu *vcpu)
+{
+	vcpu->arch.kvmi_step.native = false;
+}
+
+/**
  * kvmi_arch_step_stop - no vCPU is stepped any more
  * @kvm: the VM, not hooked any more
  *
@@ -105,6 +128,8 @@ void kvmi_arch_step_stop(struct kvm *kvm)
 	kvm_for_each_vcpu(i, vcpu, kvm) {
 		if (!mutex_trylock(&vcpu->mutex))
 			continue;
+		kvmi_arch_native_end(vcpu);
+		kvmi_arch_own_root_end(vcpu);
 		if (vcpu->arch.kvmi_step.on) {
 			kvmi_step_switch(vcpu, false);
 			kvm_make_request(KVM_REQ_EVENT, vcpu);

@@ -116,21 +116,27 @@ struct kvmi_pf {
 	bool pending;
 	/* It was made while an interrupt or exception was being delivered. */
 	bool delivering;
-	/* The kind of access (one bit) to report; 0: carry it out silently. */
+	/* Its kind (one bit), and whether the tool is to hear of it. */
 	u8 access;
+	bool report;
 	gva_t gva;
 	gpa_t gpa;
 
 	/*
-	 * Accesses that the tool let one instruction make.  They hold for
-	 * that instruction only, hence until the vCPU has run in the guest.
+	 * What one instruction may do to which pages: the accesses that the
+	 * tool has let it make, and these with those that are none of the
+	 * tool's business.  They hold for that instruction only.
 	 */
 	struct kvmi_arch_insn insn;
 	u8 nr_allowed;
+	u8 next_allowed;
 	struct {
 		gfn_t gfn;
-		u8 access;
-	} allowed[16];
+		u8 reported;
+		u8 relaxed;
+	} allowed[32];
+	/* The CPU is carrying out that instruction. */
+	bool native;
 
 	/* Pages to relax whenever the guest is entered; which of them are. */
 	u8 nr_relax;

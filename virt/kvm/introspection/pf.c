@@ -7,17 +7,27 @@
  * instruction before that had any effect, and calls kvmi_pf_raise().  The rest
  * is done from vcpu_run(), with no lock held (kvmi_pf_resolve()): the event,
  * and then, on CONTINUE, the access is noted as allowed and the instruction
- * started again, now by the emulator.  If it makes another access that breaks
- * a restriction, it is given up and started again once more.  So each access
- * is reported once, and RETRY needs nothing but to enter the guest again.
+ * started again.  If it makes another access that breaks a restriction, it is
+ * given up and started again once more.  So each access is reported once, and
+ * RETRY needs nothing but to enter the guest again.
+ *
+ * What the emulator does exactly as the CPU would, it does (the architecture
+ * knows).  All else goes on natively: the vCPU executes that one instruction
+ * as a step, with a translation of its own in which the pages permit what was
+ * allowed, and nobody else can use them meanwhile.  The order of its events is
+ * then that in which the CPU makes the accesses.
  *
  * An access that nobody wants to hear of, but that the mapping cannot permit,
  * takes the same way without the event.
  *
  * When the hardware was delivering an interrupt or exception to the guest,
- * there is no instruction to emulate: the page is relaxed, until the vCPU has
- * delivered it.  It enters the guest for just that and the page is relaxed for
- * no longer, but other vCPUs can use it meanwhile, and do so unseen.
+ * there is no instruction: the page is relaxed until the vCPU has delivered
+ * it, in a translation of the vCPU's own, too.  It enters the guest for just
+ * that.
+ *
+ * Where there is no such translation (shadow paging), whatever the emulator
+ * does has to do, and pages are relaxed for all vCPUs: others can use them
+ * meanwhile, and do so unseen.
  *
  * vcpui->pf belongs to the vCPU's thread, no lock needed.
  */
@@ -31,6 +41,7 @@ static void kvmi_pf_set_insn(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 
 	kvmi_arch_get_insn(vcpu, &pf->insn);
 	pf->nr_allowed = 0;
+	pf->next_allowed = 0;
 }
 
 /**
@@ -38,12 +49,13 @@ static void kvmi_pf_set_insn(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
  * @vcpu: the vCPU, on its thread, in a kvm->srcu section
  * @gva: the linear address, ~0 if it is not known for certain
  * @gpa: the guest-physical address
- * @access: the kind of access to report, one KVMI_PAGE_ACCESS_* bit; 0 if
- *	there is nothing to report
+ * @access: the kind of access, one KVMI_PAGE_ACCESS_* bit
+ * @report: whether the tool is to hear of it
  *
  * The caller enters the guest again, or so it thinks.
  */
-void kvmi_pf_raise(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access)
+void kvmi_pf_raise(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access,
+		   bool report)
 {
 	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
 	struct kvmi_pf *pf;
@@ -57,6 +69,7 @@ void kvmi_pf_raise(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access)
 	pf->gva = gva;
 	pf->gpa = gpa;
 	pf->access = access;
+	pf->report = report;
 	pf->delivering = kvmi_arch_vcpu_is_delivering(vcpu);
 	pf->pending = true;
 
@@ -90,21 +103,58 @@ bool kvmi_pf_is_allowed(struct kvm_vcpu *vcpu, gfn_t gfn, u8 access)
 
 	for (i = 0; i < vcpui->pf.nr_allowed; i++)
 		if (vcpui->pf.allowed[i].gfn == gfn &&
-		    vcpui->pf.allowed[i].access & access)
+		    vcpui->pf.allowed[i].reported & access)
 			return true;
 
 	return false;
 }
 
+/**
+ * kvmi_pf_relaxed - what a page permits to a vCPU with a translation of its own
+ * @vcpu: the vCPU, on its thread, in a kvm->srcu section
+ * @gfn: the page
+ *
+ * Return: KVMI_PAGE_ACCESS_* bits that are not to be enforced.
+ */
+u8 kvmi_pf_relaxed(struct kvm_vcpu *vcpu, gfn_t gfn)
+{
+	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
+	struct kvmi_pf *pf;
+	u8 relaxed = 0;
+	u8 i;
+
+	if (!vcpui)
+		return 0;
+
+	pf = &vcpui->pf;
+	for (i = 0; i < pf->nr_relax; i++)
+		if (pf->relax[i] == gfn)
+			return KVMI_PAGE_ACCESS_ALL;
+
+	if (!pf->native || !kvmi_is_at_insn(vcpu, &pf->insn))
+		return 0;
+
+	for (i = 0; i < pf->nr_allowed; i++)
+		if (pf->allowed[i].gfn == gfn)
+			relaxed |= pf->allowed[i].relaxed;
+
+	return relaxed;
+}
+
+/*
+ * There is room for the pages of an instruction and their page tables.  One
+ * that gathers from more makes progress, hence the oldest can be dropped.
+ */
 static void kvmi_pf_allow(struct kvmi_pf *pf)
 {
-	/* No instruction that the emulator knows makes that many accesses. */
-	if (WARN_ON_ONCE(pf->nr_allowed == ARRAY_SIZE(pf->allowed)))
-		pf->nr_allowed = 0;
+	u8 i = pf->next_allowed;
 
-	pf->allowed[pf->nr_allowed].gfn = gpa_to_gfn(pf->gpa);
-	pf->allowed[pf->nr_allowed].access = pf->access;
-	pf->nr_allowed++;
+	pf->allowed[i].gfn = gpa_to_gfn(pf->gpa);
+	pf->allowed[i].reported = pf->report ? pf->access : 0;
+	pf->allowed[i].relaxed = pf->access;
+
+	pf->next_allowed = (i + 1) % ARRAY_SIZE(pf->allowed);
+	pf->nr_allowed = max_t(u8, pf->nr_allowed, i + 1);
 }
 
 /**
@@ -140,10 +190,34 @@ void kvmi_pf_relax(struct kvm_vcpu *vcpu,
 	struct kvmi_pf *pf = &vcpui->pf;
 	u8 i;
 
+	if (!pf->nr_relax || kvmi_arch_own_root_begin(vcpu))
+		return;
+
 	for (i = 0; i < pf->nr_relax; i++)
 		if (!(pf->relaxed & BIT(i)) &&
 		    kvmi_access_relax(vcpu->kvm, pf->relax[i]))
 			pf->relaxed |= BIT(i);
+}
+
+static void kvmi_pf_enforce_for_all(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
+{
+	u8 i;
+
+	for (i = 0; i < pf->nr_relax; i++)
+		if (pf->relaxed & BIT(i))
+			kvmi_access_enforce(vcpu->kvm, pf->relax[i]);
+	pf->relaxed = 0;
+}
+
+static void kvmi_pf_end_native(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
+{
+	bool failed;
+
+	if (!pf->native || !kvmi_arch_step_is_over(vcpu, &failed))
+		return;
+
+	pf->native = false;
+	kvmi_arch_native_end(vcpu);
 }
 
 /**
@@ -158,19 +232,18 @@ void kvmi_pf_enforce(struct kvm_vcpu *vcpu,
 {
 	bool delivering = kvmi_arch_vcpu_is_delivering(vcpu);
 	struct kvmi_pf *pf = &vcpui->pf;
-	u8 i;
 
 	/* Without a request it goes straight back to the guest. */
 	if (delivering && !kvm_test_request(KVM_REQ_INTROSPECTION, vcpu))
 		return;
 
-	for (i = 0; i < pf->nr_relax; i++)
-		if (pf->relaxed & BIT(i))
-			kvmi_access_enforce(vcpu->kvm, pf->relax[i]);
-	pf->relaxed = 0;
-
+	kvmi_pf_enforce_for_all(vcpu, pf);
 	if (!delivering)
 		pf->nr_relax = 0;
+
+	kvmi_pf_end_native(vcpu, pf);
+	if (!pf->native && !pf->nr_relax)
+		kvmi_arch_own_root_end(vcpu);
 }
 
 /* Does what made the access worth an event still hold? */
@@ -201,6 +274,8 @@ static int kvmi_pf_event(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 
 static int kvmi_pf_continue(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 {
+	int r;
+
 	/*
 	 * The tool or the VMM may have moved the vCPU elsewhere while the
 	 * event waited.
@@ -215,10 +290,18 @@ static int kvmi_pf_continue(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 	if (kvmi_arch_vcpu_is_delivering(vcpu))
 		return pf->delivering ? kvmi_pf_add_relax(pf) : 1;
 
-	if (pf->access)
-		kvmi_pf_allow(pf);
+	kvmi_pf_allow(pf);
+	if (pf->native)
+		return 1;
 
-	return kvmi_arch_pf_continue(vcpu);
+	r = kvmi_arch_pf_continue(vcpu);
+	if (r == KVMI_GO_ON_NATIVELY) {
+		kvmi_arch_native_begin(vcpu);
+		pf->native = true;
+		r = 1;
+	}
+
+	return r;
 }
 
 /**
@@ -232,13 +315,13 @@ int kvmi_pf_resolve(struct kvm_vcpu *vcpu,
 		    struct kvm_vcpu_introspection *vcpui)
 {
 	struct kvmi_pf *pf = &vcpui->pf;
-	bool sent = vcpui->ev.state != KVMI_EV_NONE;
+	bool sent = kvmi_is_event_under_way(vcpui, KVMI_VCPU_EVENT_PF);
 	int action = KVMI_EVENT_ACTION_CONTINUE;
 
 	if (!pf->pending)
 		return 1;
 
-	if (pf->access) {
+	if (pf->report) {
 		if (!sent && !kvmi_pf_is_current(vcpu, vcpui))
 			action = KVMI_EVENT_ACTION_RETRY;
 		else

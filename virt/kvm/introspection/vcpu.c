@@ -602,6 +602,8 @@ int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu)
 
 	vcpui = kvmi_vcpu(vcpu);
 	if (!vcpui) {
+		kvmi_arch_native_end(vcpu);
+		kvmi_arch_own_root_end(vcpu);
 		kvmi_arch_step_control(vcpu, false);
 		kvmi_end_work(vcpu);
 		return 1;
@@ -633,7 +635,8 @@ int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu)
 		}
 	}
 
-	kvmi_arch_step_control(vcpu, kvmi_is_singlestepping(vcpui));
+	kvmi_arch_step_control(vcpu, vcpui->pf.native ||
+				     kvmi_is_singlestepping(vcpui));
 	if (r > 0) {
 		kvmi_update_intercepts(vcpu, vcpui);
 		kvmi_pf_relax(vcpu, vcpui);

@@ -10,14 +10,20 @@
  * @let_in: what the guest waits for, halted, is not held back
  * @armed: the vCPU is in the guest, or on its way, for the step
  * @done: the step is
+ * @native: the step is for an instruction that the tool let go on
+ * @own_root: number of the vCPU's own root, see kvmi_root.c; 0 if it has none
  * @rip: the linear address where it began
+ * @stamp: what @native began with, see struct kvmi_arch_insn
  */
 struct kvmi_step {
 	bool on;
 	bool let_in;
 	bool armed;
 	bool done;
+	bool native;
+	u8 own_root;
 	unsigned long rip;
+	u64 stamp;
 };
 
 #endif /* _ASM_X86_KVMI_STEP_H */

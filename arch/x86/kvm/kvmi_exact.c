@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM introspection on x86: which instructions the emulator executes exactly
+ *
+ * To have the CPU execute an instruction costs about ten times as much as to
+ * emulate it (kvmi_root.c, kvmi_step.c).  So what guests do all the time is
+ * emulated: moves, arithmetic, stacks and strings.  The list has what the
+ * table of instructions in the selftests (kvmi_continue_test) compares with
+ * the CPU's own doing, no more.
+ *
+ * The emulator decodes more than it knows.  It takes VEX, EVEX and XOP prefixes
+ * for the instructions which they are outside of 64-bit mode, and TZCNT and
+ * LZCNT for BSF and BSR.
+ */
+
+#include <linux/kvm_host.h>
+#include "kvm_emulate.h"
+#include "kvmi.h"
+
+static bool kvmi_is_group_exact(const struct x86_emulate_ctxt *ctxt)
+{
+	u8 ext = (ctxt->modrm >> 3) & 7;
+
+	switch (ctxt->b) {
+	case 0x8f:		/* POP; XOP if not 0 */
+	case 0xc6:		/* MOV; XABORT and others if not 0 */
+	case 0xc7:
+		return ext == 0;
+	case 0xfe:		/* INC, DEC */
+		return ext <= 1;
+	case 0xff:		/* INC, DEC, near CALL and JMP, PUSH */
+		return ext <= 2 || ext == 4 || ext == 6;
+	}
+
+	return true;
+}
+
+static bool kvmi_is_one_byte_exact(const struct x86_emulate_ctxt *ctxt)
+{
+	switch (ctxt->b) {
+	case 0x00 ... 0x3f:	/* arithmetic with ModRM */
+		return (ctxt->b & 7) < 4;
+	case 0x50 ... 0x5f:	/* PUSH and POP */
+	case 0x63:		/* MOVSXD */
+	case 0x68 ... 0x6b:	/* PUSH and IMUL with an immediate */
+	case 0x6c ... 0x6f:	/* INS and OUTS, which are emulated anyway */
+	case 0x80 ... 0x81:
+	case 0x83:
+	case 0x84 ... 0x8b:	/* TEST, XCHG and MOV */
+	case 0x8f:
+	case 0xa0 ... 0xa7:	/* MOV, MOVS and CMPS */
+	case 0xaa ... 0xaf:	/* STOS, LODS and SCAS */
+	case 0xc0 ... 0xc1:	/* shifts and rotations */
+	case 0xc2 ... 0xc3:	/* near RET */
+	case 0xc6 ... 0xc7:
+	case 0xc9:		/* LEAVE */
+	case 0xd0 ... 0xd3:	/* shifts and rotations */
+	case 0xe8:		/* near CALL */
+	case 0xf6 ... 0xf7:	/* TEST, NOT, NEG, MUL and DIV */
+	case 0xfe ... 0xff:
+		return kvmi_is_group_exact(ctxt);
+	}
+
+	/* 0x63 is ARPL outside of 64-bit mode: as good. */
+	return false;
+}
+
+static bool kvmi_is_two_byte_exact(const struct x86_emulate_ctxt *ctxt)
+{
+	/* With one of these, most are other instructions. */
+	if (ctxt->rep_prefix)
+		return false;
+
+	switch (ctxt->b) {
+	case 0x40 ... 0x4f:	/* CMOVcc */
+	case 0x90 ... 0x9f:	/* SETcc */
+	case 0xa3 ... 0xa5:	/* BT, SHLD */
+	case 0xab ... 0xad:	/* BTS, SHRD */
+	case 0xaf:		/* IMUL */
+	case 0xb0 ... 0xb1:	/* CMPXCHG */
+	case 0xb3:		/* BTR */
+	case 0xb6 ... 0xb7:	/* MOVZX */
+	case 0xba ... 0xbb:	/* BT and others with an immediate, BTC */
+	case 0xbe ... 0xbf:	/* MOVSX */
+	case 0xc0 ... 0xc1:	/* XADD */
+		return true;
+	}
+
+	return false;
+}
+
+/**
+ * kvmi_emulator_is_exact - does the emulator do all that the CPU would?
+ * @ctxt: the instruction, decoded
+ */
+bool kvmi_emulator_is_exact(const struct x86_emulate_ctxt *ctxt)
+{
+	switch (ctxt->opcode_len) {
+	case 1:
+		return kvmi_is_one_byte_exact(ctxt);
+	case 2:
+		return kvmi_is_two_byte_exact(ctxt);
+	}
+
+	return false;
+}
