@@ -59,13 +59,14 @@ static unsigned int kvmi_get_mode(const struct kvm_sregs *sregs)
 	return sregs->cs.db ? 4 : 2;
 }
 
+/* Of those MSRs that every vCPU has. */
 static u64 kvmi_get_msr(struct kvm_vcpu *vcpu, u32 index)
 {
-	u64 value = 0;
+	struct msr_data msr = { .index = index, .host_initiated = true };
 
-	__kvm_get_msr(vcpu, index, &value, true);
+	kvm_x86_call(get_msr)(vcpu, &msr);
 
-	return value;
+	return msr.data;
 }
 
 /**
@@ -83,11 +84,11 @@ void kvmi_arch_fill_event(struct kvm_vcpu *vcpu,
 	ev->msrs.sysenter_cs = kvmi_get_msr(vcpu, MSR_IA32_SYSENTER_CS);
 	ev->msrs.sysenter_esp = kvmi_get_msr(vcpu, MSR_IA32_SYSENTER_ESP);
 	ev->msrs.sysenter_eip = kvmi_get_msr(vcpu, MSR_IA32_SYSENTER_EIP);
-	ev->msrs.efer = kvmi_get_msr(vcpu, MSR_EFER);
+	ev->msrs.efer = vcpu->arch.efer;
 	ev->msrs.star = kvmi_get_msr(vcpu, MSR_STAR);
 	ev->msrs.lstar = kvmi_get_msr(vcpu, MSR_LSTAR);
 	ev->msrs.cstar = kvmi_get_msr(vcpu, MSR_CSTAR);
-	ev->msrs.pat = kvmi_get_msr(vcpu, MSR_IA32_CR_PAT);
+	ev->msrs.pat = vcpu->arch.pat;
 	ev->msrs.shadow_gs = kvmi_get_msr(vcpu, MSR_KERNEL_GS_BASE);
 }
 

@@ -22,6 +22,7 @@
 #include <linux/file.h>
 #include <linux/sched/signal.h>
 #include <net/sock.h>
+#include <net/tcp_states.h>
 #include "kvmi_int.h"
 
 static __poll_t kvmi_sock_poll(struct kvm_introspection *kvmi)
@@ -35,6 +36,13 @@ static __poll_t kvmi_sock_poll(struct kvm_introspection *kvmi)
  */
 bool kvmi_sock_readable(struct kvm_introspection *kvmi)
 {
+	struct sock *sk = kvmi->sock->sk;
+
+	/* What poll() looks at, for the usual socket in its usual state. */
+	if (sk->sk_family == AF_UNIX && !READ_ONCE(sk->sk_shutdown) &&
+	    READ_ONCE(sk->sk_state) == TCP_ESTABLISHED)
+		return !skb_queue_empty_lockless(&sk->sk_receive_queue);
+
 	return kvmi_sock_poll(kvmi) & (EPOLLIN | EPOLLRDHUP | EPOLLHUP);
 }
 

@@ -247,27 +247,27 @@ static int kvmi_send_event(struct kvm_vcpu *vcpu,
 			   struct kvm_vcpu_introspection *vcpui,
 			   const void *data, size_t size)
 {
-	struct kvmi_event_hdr ehdr = { .event = vcpui->ev.id };
-	struct kvmi_vcpu_event common = {
-		.size = sizeof(common),
-		.vcpu = vcpu->vcpu_idx,
-	};
-	struct kvmi_msg_hdr hdr = {
-		.id = KVMI_VCPU_EVENT,
-		.seq = vcpui->ev.seq,
-		.size = sizeof(ehdr) + sizeof(common) + size,
+	struct {
+		struct kvmi_msg_hdr hdr;
+		struct kvmi_event_hdr ehdr;
+		struct kvmi_vcpu_event common;
+	} msg = {
+		.hdr.id = KVMI_VCPU_EVENT,
+		.hdr.seq = vcpui->ev.seq,
+		.hdr.size = sizeof(msg) - sizeof(msg.hdr) + size,
+		.ehdr.event = vcpui->ev.id,
+		.common.size = sizeof(msg.common),
+		.common.vcpu = vcpu->vcpu_idx,
 	};
 	struct kvec vec[] = {
-		{ .iov_base = &hdr, .iov_len = sizeof(hdr) },
-		{ .iov_base = &ehdr, .iov_len = sizeof(ehdr) },
-		{ .iov_base = &common, .iov_len = sizeof(common) },
+		{ .iov_base = &msg, .iov_len = sizeof(msg) },
 		{ .iov_base = (void *)data, .iov_len = size },
 	};
 
-	kvmi_arch_fill_event(vcpu, &common.arch);
+	kvmi_arch_fill_event(vcpu, &msg.common.arch);
 
-	return kvmi_sock_send(vcpui->kvmi, vec, size ? 4 : 3,
-			      sizeof(hdr) + hdr.size);
+	return kvmi_sock_send(vcpui->kvmi, vec, size ? 2 : 1,
+			      sizeof(msg) + size);
 }
 
 static bool kvmi_must_wake(struct kvm_vcpu_introspection *vcpui)
