@@ -174,15 +174,29 @@ static void kvmi_zap_range(struct kvm *kvm, struct kvm_memory_slot *slot,
 
 static void kvmi_zap_changed(struct kvmi_zap *zap, gfn_t gfn)
 {
-	struct kvm_memory_slot *slot = gfn_to_memslot(zap->kvm, gfn);
+	struct kvm_memory_slot *slot = zap->slot;
 	gfn_t start, end;
 
-	if (!slot || (zap->slot == slot &&
-		      gfn >= zap->start && gfn < zap->end))
+	if (slot && gfn >= zap->start && gfn < zap->end)
+		return;
+
+	slot = gfn_to_memslot(zap->kvm, gfn);
+	if (!slot)
 		return;
 
 	kvmi_zap_range(zap->kvm, slot, gfn, &start, &end);
 	kvmi_zap_add(zap, slot, start, end);
+}
+
+/* The same, where a restriction was recorded: often behind the last one. */
+static void kvmi_zap_restricted(struct kvmi_zap *zap, gfn_t gfn)
+{
+	struct kvm_memory_slot *slot = zap->slot;
+
+	if (slot && gfn == zap->end && gfn < slot->base_gfn + slot->npages)
+		zap->end++;
+	else
+		kvmi_zap_changed(zap, gfn);
 }
 
 static bool kvmi_is_valid_entry(struct kvm *kvm,
@@ -193,35 +207,65 @@ static bool kvmi_is_valid_entry(struct kvm *kvm,
 	       kvm_is_visible_gfn(kvm, gpa_to_gfn(e->gpa));
 }
 
+/* What is recorded of a page; mostly the one looked at before is next to it. */
+static void *kvmi_access_seek(struct xa_state *xas, gfn_t gfn)
+{
+	if (xas_valid(xas) && gfn == xas->xa_index + 1)
+		return xas_next(xas);
+
+	xas_set(xas, gfn);
+
+	return xas_load(xas);
+}
+
 /* Make sure that recording the entries needs no memory; lifting never does. */
 static int kvmi_access_reserve(struct kvm *kvm,
 			       const struct kvmi_page_access_entry *e, u16 n)
 {
-	struct xarray *xa = &kvm->kvmi.access;
-	u16 i;
+	XA_STATE(xas, &kvm->kvmi.access, 0);
+	u16 i = 0;
 
-	for (i = 0; i < n; i++) {
-		if (e[i].access != KVMI_PAGE_ACCESS_ALL &&
-		    xa_reserve(xa, gpa_to_gfn(e[i].gpa), GFP_KERNEL_ACCOUNT))
-			break;
-	}
+	do {
+		xas_lock(&xas);
+		for (; i < n; i++) {
+			if (e[i].access == KVMI_PAGE_ACCESS_ALL ||
+			    kvmi_access_seek(&xas, gpa_to_gfn(e[i].gpa)))
+				continue;
+			xas_store(&xas, XA_ZERO_ENTRY);
+			if (xas_error(&xas))
+				break;
+		}
+		xas_unlock(&xas);
+	} while (xas_nomem(&xas, GFP_KERNEL));
+
 	if (i == n)
 		return 0;
 
 	while (i--)
-		xa_release(xa, gpa_to_gfn(e[i].gpa));
+		xa_release(&kvm->kvmi.access, gpa_to_gfn(e[i].gpa));
 
 	return -KVM_ENOMEM;
 }
 
-static void kvmi_access_record(struct kvm *kvm, gfn_t gfn, u8 denied)
+static void kvmi_access_record(struct kvm *kvm,
+			       const struct kvmi_page_access_entry *e, u16 n)
 {
-	unsigned long old = kvmi_access_entry(kvm, gfn);
-	unsigned long new = (old & ~KVMI_DENIED_MASK) | denied;
+	XA_STATE(xas, &kvm->kvmi.access, 0);
+	unsigned long old, new;
+	void *entry;
+	u16 i;
 
-	/* There is room in the array: an entry, or the reserved place of one. */
-	if (new != old)
-		xa_store(&kvm->kvmi.access, gfn, xa_mk_value(new), GFP_ATOMIC);
+	xas_lock(&xas);
+	for (i = 0; i < n; i++) {
+		entry = kvmi_access_seek(&xas, gpa_to_gfn(e[i].gpa));
+		old = xa_is_value(entry) ? xa_to_value(entry) : 0;
+		new = (old & ~KVMI_DENIED_MASK) |
+		      (~e[i].access & KVMI_PAGE_ACCESS_ALL);
+		/* There is room: an entry, or the reserved place of one. */
+		if (new != old)
+			xas_store(&xas, xa_mk_value(new));
+	}
+	xas_unlock(&xas);
 }
 
 static void kvmi_access_forget_if_free(struct kvm *kvm, gfn_t gfn)
@@ -250,14 +294,22 @@ static int kvmi_set_page_access(struct kvm *kvm,
 	KVM_MMU_LOCK(kvm);
 
 	/* A gfn may be there twice: the last entry counts. */
-	for (i = 0; i < n; i++)
-		kvmi_access_record(kvm, gpa_to_gfn(e[i].gpa),
-				   ~e[i].access & KVMI_PAGE_ACCESS_ALL);
-	for (i = 0; i < n; i++)
-		kvmi_access_forget_if_free(kvm, gpa_to_gfn(e[i].gpa));
+	kvmi_access_record(kvm, e, n);
 
+	/* First what may allow large mappings again. */
+	for (i = 0; i < n; i++)
+		if (e[i].access == KVMI_PAGE_ACCESS_ALL)
+			kvmi_access_forget_if_free(kvm, gpa_to_gfn(e[i].gpa));
 	for (i = 0; i < n; i++) {
+		if (e[i].access != KVMI_PAGE_ACCESS_ALL)
+			continue;
 		kvmi_zap_changed(&zap, gpa_to_gfn(e[i].gpa));
+		kvmi_zap_yield(&zap);
+	}
+	for (i = 0; i < n; i++) {
+		if (e[i].access == KVMI_PAGE_ACCESS_ALL)
+			continue;
+		kvmi_zap_restricted(&zap, gpa_to_gfn(e[i].gpa));
 		kvmi_zap_yield(&zap);
 	}
 	kvmi_zap_flush(&zap);
