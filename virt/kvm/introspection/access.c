@@ -20,6 +20,7 @@
  * in the entry, by the vCPUs that relax them.
  */
 
+#include <linux/unaligned.h>
 #include <uapi/linux/kvm_para.h>
 #include "kvmi_int.h"
 #include "../kvm_mm.h"
@@ -199,12 +200,29 @@ static void kvmi_zap_restricted(struct kvmi_zap *zap, gfn_t gfn)
 		kvmi_zap_changed(zap, gfn);
 }
 
-static bool kvmi_is_valid_entry(struct kvm *kvm,
-				const struct kvmi_page_access_entry *e)
+static bool kvmi_are_valid_entries(struct kvm *kvm,
+				   const struct kvmi_page_access_entry *e, u16 n)
 {
-	return !(e->access & ~KVMI_PAGE_ACCESS_ALL) &&
-	       !memchr_inv(e->padding, 0, sizeof(e->padding)) &&
-	       kvm_is_visible_gfn(kvm, gpa_to_gfn(e->gpa));
+	struct kvm_memory_slot *slot = NULL;
+	gfn_t gfn;
+	u16 i;
+
+	BUILD_BUG_ON(offsetofend(typeof(*e), access) !=
+		     offsetof(typeof(*e), padding));
+
+	for (i = 0; i < n; i++) {
+		gfn = gpa_to_gfn(e[i].gpa);
+		if (!slot || gfn < slot->base_gfn ||
+		    gfn >= slot->base_gfn + slot->npages)
+			slot = gfn_to_memslot(kvm, gfn);
+
+		/* With padding that is not zero, it is a larger number. */
+		if (!kvm_is_visible_memslot(slot) ||
+		    get_unaligned_le64(&e[i].access) > KVMI_PAGE_ACCESS_ALL)
+			return false;
+	}
+
+	return true;
 }
 
 /* What is recorded of a page; mostly the one looked at before is next to it. */
@@ -278,16 +296,13 @@ static int kvmi_set_page_access(struct kvm *kvm,
 				const struct kvmi_page_access_entry *e, u16 n)
 {
 	struct kvmi_zap zap = { .kvm = kvm };
-	int err = 0;
+	int err;
 	u16 i;
 
 	mutex_lock(&kvm->slots_lock);
 
-	for (i = 0; i < n && !err; i++)
-		if (!kvmi_is_valid_entry(kvm, &e[i]))
-			err = -KVM_EINVAL;
-	if (!err)
-		err = kvmi_access_reserve(kvm, e, n);
+	err = kvmi_are_valid_entries(kvm, e, n) ?
+	      kvmi_access_reserve(kvm, e, n) : -KVM_EINVAL;
 	if (err)
 		goto out_unlock;
 
