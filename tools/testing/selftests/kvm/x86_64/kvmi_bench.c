@@ -194,10 +194,11 @@ static unsigned long slab_bytes(void)
 	return kib * 1024;
 }
 
-/* Restrict every @step'th page of the large memslot. */
-static void restrict_pages(struct kvmi_env *env, unsigned int step,
-			   uint8_t access)
+/* Restrict every @step'th page of the large memslot.  Returns what it took. */
+static uint64_t restrict_pages(struct kvmi_env *env, unsigned int step,
+			       uint8_t access)
 {
+	uint64_t start, ticks = 0;
 	struct {
 		struct kvmi_vm_set_page_access hdr;
 		struct kvmi_page_access_entry e[BENCH_BATCH];
@@ -211,23 +212,25 @@ static void restrict_pages(struct kvmi_env *env, unsigned int step,
 			continue;
 
 		req.hdr.count = n;
+		start = rdtsc();
 		kvmi_cmd(&env->tool, KVMI_VM_SET_PAGE_ACCESS, &req,
 			 sizeof(req.hdr) + n * sizeof(req.e[0]), NULL, 0);
+		ticks += rdtsc() - start;
 		n = 0;
 	}
+
+	return ticks;
 }
 
 static void bench_memory(struct kvmi_env *env, unsigned int step)
 {
 	unsigned int n = DIV_ROUND_UP(BENCH_MEM_PAGES, step);
 	unsigned long before, after;
-	uint64_t start, ticks;
+	uint64_t ticks;
 	char what[80];
 
 	before = slab_bytes();
-	start = rdtsc();
-	restrict_pages(env, step, KVMI_PAGE_ACCESS_R);
-	ticks = rdtsc() - start;
+	ticks = restrict_pages(env, step, KVMI_PAGE_ACCESS_R);
 	after = slab_bytes();
 
 	snprintf(what, sizeof(what), "%u pages, one in %u: bytes per page", n,
