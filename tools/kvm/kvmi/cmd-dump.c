@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "verb.h"
@@ -30,7 +32,7 @@ static const struct argp_option options[] = {
 	{ .name = "live", .key = OPT_LIVE,
 	  .doc = "Let the guest run meanwhile; what is written is of no single moment then" },
 	{ .name = "max-gpa", .key = OPT_MAX_GPA, .arg = "GPA",
-	  .doc = "The highest address to look at (default: what the VMM told)" },
+	  .doc = "The highest address to look at (default: where the memory ends)" },
 	{ .name = "force", .key = 'f', .doc = "Overwrite FILE if it exists" },
 	{ 0 }
 };
@@ -107,26 +109,66 @@ static void print(struct json_object *line, void *data)
 	       json_get_int(line, "mappings"));
 }
 
+/* Only a file is replaced, and only if that is wanted. */
+static int check_file(const struct dump_options *o)
+{
+	struct stat st;
+
+	if (lstat(o->file, &st))
+		return errno == ENOENT ? 0 : fail(status_of_errno(-errno), "%s: %s", o->file,
+						  strerror(errno));
+	if (!S_ISREG(st.st_mode))
+		return fail(KVMI_EXIT_BUSY, "%s: is there, and not a file", o->file);
+	if (!o->force)
+		return fail(KVMI_EXIT_BUSY, "%s: is there already; --force overwrites it", o->file);
+	return 0;
+}
+
+/* The dump is whole: have it take the place of what was there. */
+static int move_file(const struct dump_options *o, const char *from)
+{
+	int err = check_file(o);
+
+	if (!err && rename(from, o->file))
+		err = fail(status_of_errno(-errno), "%s: %s", o->file, strerror(errno));
+	return err;
+}
+
 int cmd_dump(int argc, char **argv)
 {
 	struct dump_options o = { 0 };
 	struct json_object *request;
-	int err, fd;
+	char *part = NULL;
+	int err, fd = -1;
 
 	parse_options(&argp, argc, argv, &o);
-	fd = open(o.file, O_RDWR | O_CREAT | O_CLOEXEC | (o.force ? O_TRUNC : O_EXCL), 0600);
-	if (fd < 0)
-		return report_failure(&o.common, fail(status_of_errno(-errno), "%s: %s%s", o.file,
-						      strerror(errno), errno == EEXIST ?
-						      "; --force overwrites it" : ""));
+	err = check_file(&o);
+	if (!err && asprintf(&part, "%s.XXXXXX", o.file) < 0)
+		err = fail(KVMI_EXIT_FAILED, "out of memory");
+	if (!err) {
+		/* For its user alone. */
+		fd = mkostemp(part, O_CLOEXEC);
+		if (fd < 0)
+			err = fail(status_of_errno(-errno), "%s: %s", o.file, strerror(errno));
+	}
+	if (err) {
+		free(part);
+		return report_failure(&o.common, err);
+	}
 	request = client_request(&o.common, "dump");
 	json_add_bool(request, "live", o.live);
 	if (o.max_gpa)
 		json_add_hex(request, "max_gpa", o.max_gpa);
 	err = verb_stream(&o.common, request, fd, 0, print, &o);
+	if (!err) {
+		err = move_file(&o, part);
+		if (err)
+			report_failure(&o.common, err);
+	}
 	/* Half a dump is none. */
 	if (err)
-		unlink(o.file);
+		unlink(part);
 	close(fd);
+	free(part);
 	return err;
 }

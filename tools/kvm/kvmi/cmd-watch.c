@@ -202,16 +202,16 @@ static void print_event(struct json_object *e)
 	fflush(stdout);
 }
 
-/* What came, by kind. */
-static void print_counts(struct json_object *end)
+/* What came, by kind; not among the events, where these are printed. */
+static void print_counts(FILE *to, struct json_object *end)
 {
 	struct json_object *counts;
 
-	printf("%" PRId64 " events\n", json_get_int(end, "events"));
+	fprintf(to, "%" PRId64 " events\n", json_get_int(end, "events"));
 	if (!json_object_object_get_ex(end, "counts", &counts))
 		return;
 	json_object_object_foreach(counts, kind, n)
-		printf("  %-12s%" PRId64 "\n", kind, json_object_get_int64(n));
+		fprintf(to, "  %-12s%" PRId64 "\n", kind, json_object_get_int64(n));
 }
 
 static int set_timeout(struct control_client *client, long seconds)
@@ -257,8 +257,8 @@ static int print_events(struct control_client *client, const struct watch_option
 		if (err)
 			return err;
 		if (json_get_string(line, "end")) {
-			if (o->summary && !o->common.json)
-				print_counts(line);
+			if (!o->common.json)
+				print_counts(o->summary ? stdout : stderr, line);
 			err = handle_end(o, line);
 			if (o->common.json)
 				json_print(line);

@@ -159,8 +159,7 @@ static int get_numbers(struct json_object *request, const char *name, uint32_t *
 static int do_list(struct client *c, struct json_object *request,
 		   struct json_object *reply)
 {
-	(void)request;
-	vms_list(c->control->vms, reply);
+	vms_list(c->control->vms, json_get_string(request, "vm"), reply);
 	return 0;
 }
 
@@ -352,14 +351,22 @@ static struct json_object *step_object(const struct kvmi_event *event, uint64_t 
 	return o;
 }
 
+/* The client's first signal is that it ends its side, and still listens. */
+static bool has_had_enough(const struct client *c)
+{
+	struct pollfd pfd = { .fd = c->fd, .events = POLLRDHUP };
+
+	return poll(&pfd, 1, 0) > 0;
+}
+
 /* A line per instruction, and then one with "end". */
 static int do_step(struct client *c, struct json_object *request,
 		   struct json_object **reply)
 {
 	uint64_t count = json_get_int(request, "count"), i;
 	struct json_object *scrap = json_object_new_object();
+	bool was_paused, enough = false;
 	struct kvmi_event event;
-	bool was_paused;
 	struct vm *vm;
 	int err, vcpu;
 
@@ -373,6 +380,9 @@ static int do_step(struct client *c, struct json_object *request,
 	if (!was_paused)
 		err = vm_pause(vm, vcpu, scrap);
 	for (i = 0; !err && i < count; i++) {
+		enough = i && has_had_enough(c);
+		if (enough)
+			break;
 		err = vm_step(vm, vcpu, &event);
 		if (!err && i == 0) {
 			vm_describe(vm, *reply);
@@ -396,7 +406,7 @@ static int do_step(struct client *c, struct json_object *request,
 	if (!*reply) {
 		struct json_object *end = json_object_new_object();
 
-		json_add_string(end, "end", err ? failure() : "count");
+		json_add_string(end, "end", err ? failure() : enough ? "interrupted" : "count");
 		json_add_int(end, "steps", i > count ? count : i);
 		json_add_int(end, "status", err);
 		line_send(c->fd, end);
@@ -416,6 +426,8 @@ static int send_progress(void *data, uint64_t done, uint64_t total, uint64_t byt
 	unsigned int percent = done * 100 / total;
 	struct json_object *o;
 
+	if (has_had_enough(state->c))
+		return fail(KVMI_EXIT_FAILED, "dump: interrupted");
 	if (state->started && percent == state->percent)
 		return 0;
 	state->started = true;
@@ -435,7 +447,7 @@ static int do_dump(struct client *c, struct json_object *request,
 {
 	bool live = json_get_bool(request, "live");
 	struct dump_state state = { .c = c };
-	struct json_object *scrap;
+	struct vcpu_set paused;
 	uint64_t max_gpa = 0;
 	struct vm *vm;
 	int err;
@@ -446,10 +458,8 @@ static int do_dump(struct client *c, struct json_object *request,
 	err = get_vm(c, request, &vm);
 	if (err)
 		return err;
-	scrap = json_object_new_object();
-	live |= vm_is_paused(vm, 0);
 	if (!live)
-		err = vm_pause(vm, -1, scrap);
+		err = vm_pause_all(vm, &paused);
 	if (!err) {
 		json_add_string(reply, "end", "done");
 		vm_describe(vm, reply);
@@ -459,10 +469,9 @@ static int do_dump(struct client *c, struct json_object *request,
 		char why[FAILURE_SIZE];
 
 		save_failure(why);
-		vm_resume(vm, -1, scrap);
+		vm_resume_all_but(vm, &paused);
 		restore_failure(err, why);
 	}
-	json_object_put(scrap);
 	vm_put(vm);
 	return err;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* kvmi: watch and restrict virtual machines through KVM introspection. */
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,16 @@ static void usage(FILE *to)
 		"5 taken already, 6 no answer in time, 7 the VM or the VMM went away.\n");
 }
 
+/* What could not be printed has not been told, whatever was done. */
+static int end(int status)
+{
+	if (!fflush(stdout) && !ferror(stdout))
+		return status;
+	if (!status || errno != EPIPE)
+		fprintf(stderr, "kvmi: writing the output failed: %s\n", strerror(errno));
+	return status ? status : KVMI_EXIT_FAILED;
+}
+
 int main(int argc, char **argv)
 {
 	static char name[64];
@@ -59,11 +70,11 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
 		usage(stdout);
-		return 0;
+		return end(0);
 	}
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
 		puts(KVMI_VERSION_TEXT);
-		return 0;
+		return end(0);
 	}
 	for (i = 0; i < ARRAY_SIZE(verbs); i++) {
 		if (strcmp(argv[1], verbs[i].name))
@@ -71,7 +82,7 @@ int main(int argc, char **argv)
 		/* So that the help says how it is called. */
 		snprintf(name, sizeof(name), "kvmi %s", verbs[i].name);
 		argv[1] = name;
-		return verbs[i].run(argc - 1, argv + 1);
+		return end(verbs[i].run(argc - 1, argv + 1));
 	}
 	fprintf(stderr, "kvmi: \"%s\" is not a verb; kvmi --help lists them\n", argv[1]);
 	return KVMI_EXIT_USAGE;

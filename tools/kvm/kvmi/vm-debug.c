@@ -417,13 +417,18 @@ static void tell_hit(struct vm *vm, const struct kvmi_event *ev)
 	vm_tell(vm, &event);
 }
 
+static bool is_in(const struct vcpu_set *set, uint16_t vcpu)
+{
+	return set->bits[vcpu / 64] & (1ULL << (vcpu % 64));
+}
+
 /* A vCPU that somebody steps stays where it is. */
 static bool is_held(struct vm *vm, uint16_t vcpu)
 {
 	bool held;
 
 	pthread_mutex_lock(&vm->lock);
-	held = vm->held[vcpu / 64] & (1ULL << (vcpu % 64));
+	held = is_in(&vm->held, vcpu);
 	pthread_mutex_unlock(&vm->lock);
 	return held;
 }
@@ -432,9 +437,9 @@ static void hold(struct vm *vm, uint16_t vcpu, bool on)
 {
 	pthread_mutex_lock(&vm->lock);
 	if (on)
-		vm->held[vcpu / 64] |= 1ULL << (vcpu % 64);
+		vm->held.bits[vcpu / 64] |= 1ULL << (vcpu % 64);
 	else
-		vm->held[vcpu / 64] &= ~(1ULL << (vcpu % 64));
+		vm->held.bits[vcpu / 64] &= ~(1ULL << (vcpu % 64));
 	pthread_mutex_unlock(&vm->lock);
 }
 
@@ -537,6 +542,33 @@ int vm_resume(struct vm *vm, int vcpu, struct json_object *out)
 		return fail(KVMI_EXIT_NOT_FOUND, "VM %u (%s): no vCPU is paused",
 			    vm->number, vm->hello.name);
 	return 0;
+}
+
+int vm_pause_all(struct vm *vm, struct vcpu_set *kept)
+{
+	struct json_object *scrap = json_object_new_object();
+	int err;
+
+	pthread_mutex_lock(&vm->lock);
+	*kept = vm->held;
+	pthread_mutex_unlock(&vm->lock);
+	err = vm_pause(vm, -1, scrap);
+	json_object_put(scrap);
+	return err;
+}
+
+void vm_resume_all_but(struct vm *vm, const struct vcpu_set *kept)
+{
+	uint32_t i, end;
+
+	if (vcpu_range(vm, -1, &i, &end))
+		return;
+	for (; i < end; i++) {
+		if (is_in(kept, i))
+			continue;
+		hold(vm, i, false);
+		kvmi_debug_continue(vm->debug, i);
+	}
 }
 
 int vm_step(struct vm *vm, uint16_t vcpu, struct kvmi_event *event)

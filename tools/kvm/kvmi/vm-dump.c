@@ -412,6 +412,24 @@ static int set_size(struct dump *d)
 	return 0;
 }
 
+/* Where to end: KVM knows, and the VMM may have told what is possible at all. */
+static int find_end(struct vm *vm, uint64_t *max_gpa)
+{
+	__u64 max_gfn;
+
+	if (*max_gpa)
+		return 0;
+	if (vm->version.features.max_gfn && !kvmi_vm_get_max_gfn(vm->dom, &max_gfn) && max_gfn)
+		*max_gpa = (max_gfn << PAGE_SHIFT) - 1;
+	else
+		*max_gpa = vm->hello.max_gpa;
+	if (*max_gpa)
+		return 0;
+	return fail(KVMI_EXIT_USAGE,
+		    "VM %u (%s): the VMM did not tell the highest address; give --max-gpa",
+		    vm->number, vm->hello.name);
+}
+
 int vm_dump(struct vm *vm, int fd, uint64_t max_gpa, dump_progress progress, void *data,
 	    struct json_object *out)
 {
@@ -426,12 +444,8 @@ int vm_dump(struct vm *vm, int fd, uint64_t max_gpa, dump_progress progress, voi
 		err = check_allowed(vm, KVMI_VCPU_GET_REGISTERS);
 	if (!err && (fstat(fd, &st) || !S_ISREG(st.st_mode)))
 		err = fail(KVMI_EXIT_USAGE, "a dump needs a file that it can write to at will");
-	if (!max_gpa)
-		max_gpa = vm->hello.max_gpa;
-	if (!err && !max_gpa)
-		err = fail(KVMI_EXIT_USAGE,
-			   "VM %u (%s): the VMM did not tell the highest address; give --max-gpa",
-			   vm->number, vm->hello.name);
+	if (!err)
+		err = find_end(vm, &max_gpa);
 	if (err)
 		return err;
 	d.ranges = calloc(MAX_RANGES, sizeof(*d.ranges));

@@ -68,7 +68,7 @@ struct vm {
 	uint64_t nr_events;
 	uint64_t nr_unwatched;
 	unsigned int nr_wishes;		/* changes under both locks */
-	uint64_t held[1024];		/* vCPUs that are not to go on by themselves */
+	struct vcpu_set held;		/* are not to go on by themselves */
 	bool letting_go;		/* the VMM has asked for that */
 
 	struct kvmi_debug *debug;	/* has a lock of its own */

@@ -871,13 +871,15 @@ void vm_describe(struct vm *vm, struct json_object *out)
 	json_add_int(out, "pid", vm->pid);
 }
 
-void vms_list(struct vms *vms, struct json_object *out)
+void vms_list(struct vms *vms, const char *selector, struct json_object *out)
 {
 	struct json_object *list = json_object_new_array(), *o;
 	struct vm *vm;
 
 	pthread_mutex_lock(&vms->lock);
 	LIST_FOREACH(vm, &vms->list, entry) {
+		if (!is_selected(vm, selector))
+			continue;
 		o = json_object_new_object();
 		vm_describe(vm, o);
 		pthread_mutex_lock(&vm->lock);

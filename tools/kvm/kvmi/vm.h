@@ -100,7 +100,8 @@ int vm_info(struct vm *vm, bool kernel, struct json_object *out);
 int vm_protect(struct vm *vm, const struct page_range *ranges,
 	       const uint8_t *access, size_t n, struct json_object *out);
 
-void vms_list(struct vms *vms, struct json_object *out);
+/* All, or those that @selector is about. */
+void vms_list(struct vms *vms, const char *selector, struct json_object *out);
 
 /* vm-debug.c; @vcpu is -1 where all are meant. */
 int vm_regs(struct vm *vm, int vcpu, const uint32_t *msrs, unsigned int nmsrs,
@@ -112,6 +113,15 @@ int vm_want_event(struct vm *vm, uint16_t id, bool on);
 int vm_track(struct vm *vm, bool msr, uint32_t number, bool on);
 int vm_pause(struct vm *vm, int vcpu, struct json_object *out);
 int vm_resume(struct vm *vm, int vcpu, struct json_object *out);
+
+/* Some of a VM's vCPUs. */
+struct vcpu_set {
+	uint64_t bits[1024];
+};
+
+/* For a while: those in @kept were to stand still already, and are to go on so. */
+int vm_pause_all(struct vm *vm, struct vcpu_set *kept);
+void vm_resume_all_but(struct vm *vm, const struct vcpu_set *kept);
 /* One instruction; @event is the vCPU's state behind it. */
 int vm_step(struct vm *vm, uint16_t vcpu, struct kvmi_event *event);
 int vm_break(struct vm *vm, uint64_t gpa);

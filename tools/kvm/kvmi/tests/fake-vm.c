@@ -9,6 +9,7 @@
  *	--allow-after MS	allow commands and events only then
  *	--deny ID		never allow this command
  *	--old-hello		96 bytes, without max_gpa
+ *	--max-gpa GPA		what it tells of the highest address
  *	--silent		say nothing after the hello
  *	--late-vcpu N		vCPU N cannot be introspected at first
  *
@@ -47,6 +48,7 @@ static struct peer peer;
 static uint64_t allow_at;
 static int denied = -1;
 static int late_vcpu = -1;
+static uint64_t max_gpa = 0x3ffff;
 static uint32_t event_seq;
 static bool stepping[PEER_VCPUS];
 static uint64_t rips[PEER_VCPUS];
@@ -228,7 +230,7 @@ static int connect_to(const char *path)
 
 static void say_hello(int fd, const char *name, bool old)
 {
-	struct kvmi_hello hello = { .start_time = 1700000000, .max_gpa = 0x3ffff };
+	struct kvmi_hello hello = { .start_time = 1700000000, .max_gpa = max_gpa };
 	uint8_t bytes[KVMI_HELLO_SIZE], answer[24];
 	unsigned int i;
 
@@ -340,6 +342,8 @@ int main(int argc, char **argv)
 			silent = true;
 		else if (!strcmp(argv[i], "--allow-after") && argv[i + 1])
 			allow_at = now_ms() + atoi(argv[++i]);
+		else if (!strcmp(argv[i], "--max-gpa") && argv[i + 1])
+			max_gpa = strtoull(argv[++i], NULL, 0);
 		else if (!strcmp(argv[i], "--deny") && argv[i + 1])
 			denied = atoi(argv[++i]);
 		else if (!strcmp(argv[i], "--late-vcpu") && argv[i + 1])

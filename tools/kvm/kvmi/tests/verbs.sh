@@ -64,7 +64,8 @@ wait_for grep -q listening "$tmp/listen.out"
 run 0 "list, and there is none" "$kvmi" list --json
 json list "an empty list"
 mkfifo "$tmp/words"
-"$fake_vm" "$tmp/tool" alpha < "$tmp/words" > "$tmp/vm.out" 2>&1 &
+# As "kvmi hook" does: it tells what addresses there can be, not where memory ends.
+"$fake_vm" "$tmp/tool" alpha --max-gpa 0xffffffffff < "$tmp/words" > "$tmp/vm.out" 2>&1 &
 exec 8> "$tmp/words"
 wait_for grep -q connected "$tmp/vm.out"
 wait_for grep -q "VM 1 connected" "$tmp/listen.out"
@@ -76,6 +77,9 @@ run 0 "list" "$kvmi" list
 has "$tmp/out" "alpha" "has its name"
 run 0 "list as JSON" "$kvmi" list --json
 json list "is of its form"
+has "$tmp/out" '"vm":1' "has the VM"
+run 0 "list --vm" "$kvmi" list --vm nobody --json
+has "$tmp/out" '"vms":[]' "has only those that are asked for"
 run 0 "info" "$kvmi" info
 has "$tmp/out" "end of RAM:         gpa 0x" "tells where the memory ends"
 has "$tmp/out" "features:           singlestep, max_gfn" "and what the kernel can do"
@@ -101,6 +105,12 @@ run 0 "msr as JSON" "$kvmi" msr 0xc0000082 --json
 json msr "is of its form"
 run 2 "msr of nothing" "$kvmi" msr
 run 2 "cr 2" "$kvmi" cr 2 --on
+
+for verb in list info regs cr "msr 0x10" "read --phys 0 16" "translate $text" \
+		"list --json" "regs --json"; do
+	run 1 "$verb, and the disk is full" sh -c "exec '$kvmi' $verb > /dev/full"
+	has "$tmp/err" "writing the output failed" "is said"
+done
 
 # --- memory ---------------------------------------------------------------------------
 
@@ -220,6 +230,9 @@ run 0 "step" "$kvmi" step --vcpu 1 --count 3 --symbols "$tmp/System.map"
 tap_result $? "makes three steps"
 run 0 "step as JSON" "$kvmi" step --vcpu 1 --json
 json step "is of its form"
+start steps step --vcpu 1 --count 100000000
+kill -INT $background
+finish 0 "step, interrupted"
 run 0 "resume one" "$kvmi" resume --vcpu 1
 has "$tmp/out" "resumed vCPUs: 1" "lets it run"
 run 0 "resume as JSON" "$kvmi" resume --json
@@ -258,6 +271,11 @@ kill -INT $background
 finish 0 "a summary, interrupted"
 has "$tmp/events" "1 events" "counts only those of vCPU 2"
 has "$tmp/events" "cr          1" "by their kind"
+start events watch --event cr --count 1
+say "cr 2 3 0x1000 0x3000"
+finish 0 "one event"
+has "$tmp/events.err" "cr          1" "is counted at the end, too"
+has_not "$tmp/events" "cr          1" "not among the events"
 run 0 "cr --off" "$kvmi" cr --off 3 4
 run 3 "cr --off once more" "$kvmi" cr --off 3
 start events watch --gpa 0x10000+0x1000 --count 1
@@ -300,6 +318,48 @@ if command -v gdb > /dev/null; then
 else
 	tap_skip "opening the core needs gdb"
 fi
+cp "$tmp/core" "$tmp/core.before"
+run 3 "dump --force, and there is no listener" "$kvmi" dump --force --control "$tmp/none" "$tmp/core"
+cmp "$tmp/core" "$tmp/core.before"
+tap_result $? "leaves the file as it was"
+mkfifo "$tmp/fifo"
+ln -s core "$tmp/link"
+for file in fifo link; do
+	run 5 "dump --force into a $file" "$kvmi" dump --force "$tmp/$file"
+	has "$tmp/err" "$file: is there, and not a file" "is refused"
+done
+[ -p "$tmp/fifo" ] && [ -L "$tmp/link" ] && cmp "$tmp/core" "$tmp/core.before"
+tap_result $? "and nothing is touched"
+"$kvmi" pause --vcpu 2 > "$tmp/out"
+start progress dump --json --force --max-gpa 0xfffffffffff "$tmp/core"
+kill -INT $background
+finish 1 "dump, interrupted"
+has "$tmp/progress" "dump: interrupted" "says so"
+cmp "$tmp/core" "$tmp/core.before"
+tap_result $? "the old file is there"
+run 0 "resume" "$kvmi" resume --json
+has "$tmp/out" '"resumed":[2]' "what was paused before still was"
+start progress dump --json --force --max-gpa 0xfffffffffff "$tmp/core"
+kill -KILL $background
+finish 137 "dump, killed"
+rm -f "$tmp"/core.??????
+not_paused()
+{
+	"$kvmi" resume 2> "$tmp/err"
+	grep -q "no vCPU is paused" "$tmp/err"
+}
+wait_for not_paused
+tap_result $? "the guest runs on"
+if command -v script > /dev/null; then
+	script -qec "'$kvmi' dump '$tmp/bar.core'" /dev/null < /dev/null > "$tmp/out" 2>&1
+	tap_result $? "dump on a terminal"
+	has "$tmp/out" "[########################################] 100%" "shows how far it is"
+else
+	tap_skip "the progress bar needs script(1)"
+fi
+ls "$tmp"/*core.?????? > "$tmp/out" 2>&1
+[ $? -eq 2 ]
+tap_result $? "no part of a dump is left"
 run 3 "a file that cannot be made" "$kvmi" dump "$tmp/none/core"
 run 2 "a dump into nothing" "$kvmi" dump
 
