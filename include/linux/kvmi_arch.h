@@ -44,8 +44,21 @@ u8 kvmi_access_denied(struct kvm *kvm, gfn_t gfn);
 u8 kvmi_access_enforced(struct kvm *kvm, gfn_t gfn);
 bool kvmi_access_restricted_in(struct kvm *kvm, gfn_t start, gfn_t npages);
 
+/**
+ * enum kvmi_pf_cause - why an access was given up
+ * @KVMI_PF_SILENT: it is none of the tool's business
+ * @KVMI_PF_BY_GUEST: the guest's own, which the tool is to hear of
+ * @KVMI_PF_BY_WALK: the CPU's own, to its guest's page tables; the same
+ */
+enum kvmi_pf_cause {
+	KVMI_PF_SILENT,
+	KVMI_PF_BY_GUEST,
+	KVMI_PF_BY_WALK,
+};
+
 void kvmi_pf_raise(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access,
-		   bool report);
+		   enum kvmi_pf_cause cause);
+bool kvmi_pf_wants_walks(struct kvm_vcpu *vcpu);
 bool kvmi_pf_is_allowed(struct kvm_vcpu *vcpu, gfn_t gfn, u8 access);
 u8 kvmi_pf_relaxed(struct kvm_vcpu *vcpu, gfn_t gfn);
 bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu);
@@ -137,6 +150,7 @@ bool kvmi_arch_own_root_begin(struct kvm_vcpu *vcpu);
 void kvmi_arch_own_root_end(struct kvm_vcpu *vcpu);
 bool kvmi_arch_has_own_root(struct kvm_vcpu *vcpu);
 bool kvmi_arch_vcpu_is_delivering(struct kvm_vcpu *vcpu);
+bool kvmi_arch_reports_walks(void);
 
 int kvmi_arch_control_event(struct kvm_vcpu *vcpu, u16 id, bool enable);
 bool kvmi_arch_end_intercepts(struct kvm_vcpu *vcpu);

@@ -49,6 +49,7 @@ void kvmi_arch_get_features(struct kvmi_features *features)
 {
 	features->max_gfn = 1;
 	features->singlestep = kvmi_arch_step_is_supported();
+	features->pf_walk = kvmi_arch_reports_walks();
 }
 
 static unsigned int kvmi_get_mode(const struct kvm_sregs *sregs)

@@ -3,8 +3,9 @@
  * KVM introspection on x86: finding the accesses that break a restriction
  *
  * There are two places.  A fault tells which page was accessed and how, which
- * is all that an event needs; the guest's page-table walks are told apart and
- * not reported.  The instruction emulator asks before each access of its own.
+ * is all that an event needs; the guest's page-table walks are told apart, and
+ * not reported unless the tool wants to hear of them.  The instruction emulator
+ * asks before each access of its own, but not before those of its walks.
  * What is found goes to kvmi_pf_raise(); see virt/kvm/introspection/pf.c for
  * the rest.
  *
@@ -90,6 +91,12 @@ static gva_t kvmi_fault_gva(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	return fault->exec ? kvmi_fetch_gva(vcpu, fault->gfn) : KVMI_NO_GVA;
 }
 
+/* Did the CPU fault while it read or updated the guest's page tables? */
+static bool kvmi_is_page_walk(struct kvm_page_fault *fault)
+{
+	return fault->is_tdp && (fault->error_code & PFERR_GUEST_PAGE_MASK);
+}
+
 static u8 kvmi_fault_access(struct kvm_page_fault *fault)
 {
 	if (fault->exec)
@@ -98,10 +105,33 @@ static u8 kvmi_fault_access(struct kvm_page_fault *fault)
 	return fault->write ? KVMI_PAGE_ACCESS_W : KVMI_PAGE_ACCESS_R;
 }
 
-/* Did the CPU fault while it read or updated the guest's page tables? */
-static bool kvmi_is_page_walk(struct kvm_page_fault *fault)
+/*
+ * A walk that writes reads as well, but faults once.  Return what to tell of
+ * it, 0 if nothing of that is denied.
+ */
+static u8 kvmi_walk_access(struct kvm_page_fault *fault, u8 denied)
 {
-	return fault->is_tdp && (fault->error_code & PFERR_GUEST_PAGE_MASK);
+	if (fault->write && (denied & KVMI_PAGE_ACCESS_W))
+		return KVMI_PAGE_ACCESS_W;
+
+	return denied & KVMI_PAGE_ACCESS_R;
+}
+
+/* VMX tells which address it was about to translate. */
+static gva_t kvmi_walk_gva(struct kvm_vcpu *vcpu)
+{
+	return kvm_x86_ops.get_fault_gva ? kvm_x86_call(get_fault_gva)(vcpu) :
+					   KVMI_NO_GVA;
+}
+
+/**
+ * kvmi_arch_reports_walks - does this host tell page walks from other accesses?
+ *
+ * With shadow paging, it is KVM that walks.
+ */
+bool kvmi_arch_reports_walks(void)
+{
+	return tdp_enabled;
 }
 
 /**
@@ -118,8 +148,9 @@ bool __kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
 			      struct kvm_page_fault *fault)
 {
 	u8 access = kvmi_fault_access(fault);
+	gva_t gva = KVMI_NO_GVA;
 	u8 denied, relaxed;
-	bool report;
+	enum kvmi_pf_cause cause = KVMI_PF_SILENT;
 
 	if (fault->prefetch || fault->rsvd || !fault->slot ||
 	    (fault->slot->flags & KVM_MEMSLOT_INVALID) ||
@@ -137,13 +168,23 @@ bool __kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
 	/* What the emulator last did is of no use to this instruction. */
 	vcpu->arch.emulate_ctxt->given_up = false;
 
-	report = (denied & access) && !kvmi_is_page_walk(fault) &&
-		 kvmi_is_event_enabled(vcpu, KVMI_VCPU_EVENT_PF);
+	if (kvmi_is_page_walk(fault)) {
+		u8 walk_access = kvmi_walk_access(fault, denied);
 
-	kvmi_pf_raise(vcpu,
-		      report ? kvmi_fault_gva(vcpu, fault) : KVMI_NO_GVA,
+		if (walk_access && kvmi_pf_wants_walks(vcpu)) {
+			cause = KVMI_PF_BY_WALK;
+			access = walk_access;
+			gva = kvmi_walk_gva(vcpu);
+		}
+	} else if ((denied & access) &&
+		   kvmi_is_event_enabled(vcpu, KVMI_VCPU_EVENT_PF)) {
+		cause = KVMI_PF_BY_GUEST;
+		gva = kvmi_fault_gva(vcpu, fault);
+	}
+
+	kvmi_pf_raise(vcpu, gva,
 		      gfn_to_gpa(fault->gfn) | offset_in_page(fault->addr),
-		      access, report);
+		      access, cause);
 
 	return true;
 }
@@ -218,7 +259,7 @@ static bool kvmi_emulator_access_gpa(struct kvm_vcpu *vcpu, gva_t gva,
 		return false;
 
 	kvmi_give_up_insn(vcpu, access);
-	kvmi_pf_raise(vcpu, gva, gpa, access, true);
+	kvmi_pf_raise(vcpu, gva, gpa, access, KVMI_PF_BY_GUEST);
 	return true;
 }
 
@@ -359,7 +400,8 @@ int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu)
 	if (kvmi_pf_is_pending(vcpu))
 		return 1;
 
-	if (r == EMULATION_OK && kvmi_emulator_is_exact(ctxt))
+	if (r == EMULATION_OK && kvmi_emulator_is_exact(ctxt) &&
+	    !kvmi_pf_wants_walks(vcpu))
 		return kvmi_emulate_whole(vcpu, EMULTYPE_NO_DECODE);
 
 	if (kvmi_arch_own_root_begin(vcpu))

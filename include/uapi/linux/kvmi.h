@@ -104,6 +104,12 @@ enum {
 #define KVMI_PAGE_ACCESS_W	(1 << 1)
 #define KVMI_PAGE_ACCESS_X	(1 << 2)
 
+/*
+ * kvmi_vcpu_control_events.flags and kvmi_vcpu_event_pf.flags, announced by
+ * kvmi_features.pf_walk
+ */
+#define KVMI_PF_WALK		(1 << 0)
+
 /* Every message starts with this; @size counts what follows it. */
 struct kvmi_msg_hdr {
 	__u16 id;
@@ -197,10 +203,14 @@ struct kvmi_vcpu_event_reply {
 	__u32 padding2;
 };
 
+/* @flags: for KVMI_VCPU_EVENT_PF, 0 else */
 struct kvmi_vcpu_control_events {
 	__u16 event_id;
 	__u8 enable;
-	__u8 padding1;
+	union {
+		__u8 flags;
+		__u8 padding1;
+	};
 	__u32 padding2;
 };
 
@@ -237,7 +247,10 @@ struct kvmi_vcpu_event_pf {
 	__u64 gva;
 	__u64 gpa;
 	__u8 access;
-	__u8 padding1;
+	union {
+		__u8 flags;
+		__u8 padding1;
+	};
 	__u16 padding2;
 	__u32 padding3;
 };

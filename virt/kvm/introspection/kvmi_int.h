@@ -116,9 +116,9 @@ struct kvmi_pf {
 	bool pending;
 	/* It was made while an interrupt or exception was being delivered. */
 	bool delivering;
-	/* Its kind (one bit), and whether the tool is to hear of it. */
+	/* Its kind (one bit), and whose it is. */
 	u8 access;
-	bool report;
+	enum kvmi_pf_cause cause;
 	gva_t gva;
 	gpa_t gpa;
 
@@ -194,6 +194,8 @@ struct kvm_vcpu_introspection {
 	bool set_regs;
 	struct kvm_regs regs;
 	struct kvmi_pf pf;
+	/* Events for page walks, too; the vCPU's thread only. */
+	bool pf_walks;
 	struct kvmi_inject inject;
 	struct kvmi_insn insn;
 	bool events_disallowed;

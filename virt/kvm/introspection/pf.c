@@ -18,7 +18,9 @@
  * then that in which the CPU makes the accesses.
  *
  * An access that nobody wants to hear of, but that the mapping cannot permit,
- * takes the same way without the event.
+ * takes the same way without the event.  So do the CPU's accesses to its
+ * guest's page tables, unless the tool wants to hear of these, too.  Then all
+ * instructions go on natively: the emulator does not tell of its walks.
  *
  * When the hardware was delivering an interrupt or exception to the guest,
  * there is no instruction: the page is relaxed until the vCPU has delivered
@@ -50,12 +52,12 @@ static void kvmi_pf_set_insn(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
  * @gva: the linear address, ~0 if it is not known for certain
  * @gpa: the guest-physical address
  * @access: the kind of access, one KVMI_PAGE_ACCESS_* bit
- * @report: whether the tool is to hear of it
+ * @cause: whose access it is, and whether the tool is to hear of it
  *
  * The caller enters the guest again, or so it thinks.
  */
 void kvmi_pf_raise(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access,
-		   bool report)
+		   enum kvmi_pf_cause cause)
 {
 	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
 	struct kvmi_pf *pf;
@@ -69,11 +71,23 @@ void kvmi_pf_raise(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access,
 	pf->gva = gva;
 	pf->gpa = gpa;
 	pf->access = access;
-	pf->report = report;
+	pf->cause = cause;
 	pf->delivering = kvmi_arch_vcpu_is_delivering(vcpu);
 	pf->pending = true;
 
 	kvm_make_request(KVM_REQ_INTROSPECTION, vcpu);
+}
+
+/**
+ * kvmi_pf_wants_walks - is the tool to hear of page walks?
+ * @vcpu: the vCPU, on its thread, in a kvm->srcu section
+ */
+bool kvmi_pf_wants_walks(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
+
+	return vcpui && vcpui->pf_walks &&
+	       kvmi_is_event_enabled(vcpu, KVMI_VCPU_EVENT_PF);
 }
 
 /**
@@ -150,7 +164,7 @@ static void kvmi_pf_allow(struct kvmi_pf *pf)
 	u8 i = pf->next_allowed;
 
 	pf->allowed[i].gfn = gpa_to_gfn(pf->gpa);
-	pf->allowed[i].reported = pf->report ? pf->access : 0;
+	pf->allowed[i].reported = pf->cause == KVMI_PF_BY_GUEST ? pf->access : 0;
 	pf->allowed[i].relaxed = pf->access;
 
 	pf->next_allowed = (i + 1) % ARRAY_SIZE(pf->allowed);
@@ -253,6 +267,7 @@ static bool kvmi_pf_is_current(struct kvm_vcpu *vcpu,
 	struct kvmi_pf *pf = &vcpui->pf;
 
 	return kvmi_is_event_enabled(vcpu, KVMI_VCPU_EVENT_PF) &&
+	       (pf->cause != KVMI_PF_BY_WALK || vcpui->pf_walks) &&
 	       kvmi_is_at_insn(vcpu, &pf->insn) &&
 	       (kvmi_access_denied(vcpu->kvm, gpa_to_gfn(pf->gpa)) & pf->access);
 }
@@ -263,6 +278,7 @@ static int kvmi_pf_event(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 		.gva = pf->gva,
 		.gpa = pf->gpa,
 		.access = pf->access,
+		.flags = pf->cause == KVMI_PF_BY_WALK ? KVMI_PF_WALK : 0,
 	};
 
 	return kvmi_vcpu_event(vcpu, KVMI_VCPU_EVENT_PF,
@@ -321,7 +337,7 @@ int kvmi_pf_resolve(struct kvm_vcpu *vcpu,
 	if (!pf->pending)
 		return 1;
 
-	if (pf->report) {
+	if (pf->cause != KVMI_PF_SILENT) {
 		if (!sent && !kvmi_pf_is_current(vcpu, vcpui))
 			action = KVMI_EVENT_ACTION_RETRY;
 		else

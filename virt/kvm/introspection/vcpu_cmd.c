@@ -8,13 +8,24 @@
 #include <uapi/linux/kvm_para.h>
 #include "kvmi_int.h"
 
+/* There is but one, for one event, and not on all hosts. */
+static bool
+kvmi_are_event_flags_valid(const struct kvmi_vcpu_control_events *cmd)
+{
+	return !cmd->flags ||
+	       (cmd->flags == KVMI_PF_WALK && cmd->enable &&
+		cmd->event_id == KVMI_VCPU_EVENT_PF &&
+		kvmi_arch_reports_walks());
+}
+
 int kvmi_cmd_vcpu_control_events(const struct kvmi_request *req)
 {
 	struct kvm_vcpu_introspection *vcpui = req->vcpu->kvmi;
 	const struct kvmi_vcpu_control_events *cmd = req->fixed;
 	int err = 0;
 
-	if (cmd->padding1 || cmd->padding2 || cmd->enable > 1)
+	if (cmd->padding2 || cmd->enable > 1 ||
+	    !kvmi_are_event_flags_valid(cmd))
 		err = -KVM_EINVAL;
 	else if (!kvmi_is_vcpu_id(cmd->event_id) ||
 		 !kvmi_is_known_event(cmd->event_id))
@@ -27,6 +38,8 @@ int kvmi_cmd_vcpu_control_events(const struct kvmi_request *req)
 	if (!err && cmd->event_id != KVMI_VCPU_EVENT_SINGLESTEP)
 		kvmi_enable_event(req->kvmi, vcpui->events, cmd->event_id,
 				  cmd->enable);
+	if (!err && cmd->event_id == KVMI_VCPU_EVENT_PF)
+		vcpui->pf_walks = cmd->flags & KVMI_PF_WALK;
 
 	return kvmi_reply(req, err, NULL, 0);
 }

@@ -23,7 +23,8 @@
 struct kvmi_features {
 	__u8 singlestep;
 	__u8 max_gfn;
-	__u8 padding[6];
+	__u8 pf_walk;
+	__u8 padding[5];
 };
 
 struct kvmi_vcpu_get_info_reply {

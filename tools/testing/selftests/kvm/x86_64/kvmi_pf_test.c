@@ -98,6 +98,7 @@ static uint64_t silent(struct kvmi_env *env, unsigned int vcpu, kvmi_insn insn,
 static void check_event(const struct kvmi_event *ev, uint8_t access,
 			unsigned int page, unsigned int offset, uint64_t rip)
 {
+	TEST_ASSERT_EQ(ev->pf.flags, 0);
 	TEST_ASSERT(ev->pf.access == access, "access %u, want %u",
 		    ev->pf.access, access);
 	TEST_ASSERT(ev->pf.gpa == kvmi_gpa(page, offset),

@@ -123,6 +123,7 @@ static const struct layout generic[] = {
 	STRUCT(kvmi_vcpu_control_events, 8, 4),
 	FIELD(kvmi_vcpu_control_events, event_id, 0, 2),
 	FIELD(kvmi_vcpu_control_events, enable, 2, 1),
+	FIELD(kvmi_vcpu_control_events, flags, 3, 1),
 	FIELD(kvmi_vcpu_control_events, padding1, 3, 1),
 	FIELD(kvmi_vcpu_control_events, padding2, 4, 4),
 
@@ -150,6 +151,7 @@ static const struct layout generic[] = {
 	FIELD(kvmi_vcpu_event_pf, gva, 0, 8),
 	FIELD(kvmi_vcpu_event_pf, gpa, 8, 8),
 	FIELD(kvmi_vcpu_event_pf, access, 16, 1),
+	FIELD(kvmi_vcpu_event_pf, flags, 17, 1),
 	FIELD(kvmi_vcpu_event_pf, padding1, 17, 1),
 	FIELD(kvmi_vcpu_event_pf, padding2, 18, 2),
 	FIELD(kvmi_vcpu_event_pf, padding3, 20, 4),
@@ -290,6 +292,7 @@ static const struct layout x86[] = {
 	STRUCT(kvmi_features, 8, 1),
 	FIELD(kvmi_features, singlestep, 0, 1),
 	FIELD(kvmi_features, max_gfn, 1, 1),
+	FIELD(kvmi_features, pf_walk, 2, 1),
 };
 
 /* Beyond version 1 */

@@ -39,6 +39,7 @@ TEST_F_TIMEOUT(version, get_version, KVMI_TEST_TIMEOUT)
 	TEST_ASSERT(rpl.features.singlestep <= 1, "features.singlestep %u",
 		    rpl.features.singlestep);
 	TEST_ASSERT_EQ(rpl.features.max_gfn, 1);
+	TEST_ASSERT_EQ(rpl.features.pf_walk, kvm_is_tdp_enabled());
 }
 
 TEST_F_TIMEOUT(version, get_info, KVMI_TEST_TIMEOUT)

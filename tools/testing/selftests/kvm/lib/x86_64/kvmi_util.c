@@ -395,7 +395,8 @@ static void parse_event(const struct kvmi_msg *msg, struct kvmi_event *ev)
 	if (ev->event == KVMI_VCPU_EVENT_PF) {
 		memcpy(&ev->pf, (void *)(hdr + 1) + sizeof(ev->common),
 		       sizeof(ev->pf));
-		TEST_ASSERT(!ev->pf.padding1 && !ev->pf.padding2 &&
+		TEST_ASSERT(!(ev->pf.flags & ~KVMI_PF_WALK) &&
+			    !ev->pf.padding2 &&
 			    !ev->pf.padding3, "PF event: padding");
 		TEST_ASSERT(ev->pf.access == KVMI_PAGE_ACCESS_R ||
 			    ev->pf.access == KVMI_PAGE_ACCESS_W ||

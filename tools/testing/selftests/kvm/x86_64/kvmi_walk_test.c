@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM introspection: what the CPU does to the guest's page tables where these
+ * are in restricted pages.  By itself it is nobody's business, and has to be
+ * exact; a tool can ask to hear of it.
+ */
+#include "test_util.h"
+#include "kvm_util.h"
+#include "kselftest_harness.h"
+#include "kvmi_util.h"
+
+#define R	KVMI_PAGE_ACCESS_R
+#define W	KVMI_PAGE_ACCESS_W
+#define X	KVMI_PAGE_ACCESS_X
+
+#define CONTINUE	KVMI_EVENT_ACTION_CONTINUE
+#define RETRY		KVMI_EVENT_ACTION_RETRY
+#define CRASH		KVMI_EVENT_ACTION_CRASH
+
+#define DATA	0x40
+#define CODE	0x840
+#define OP_RET	0xc3
+
+#define PTE_A	(1ull << 5)
+#define PTE_D	(1ull << 6)
+
+/* The page that the accesses are made to */
+#define PAGE	4
+
+/* The same, mapped as a large page; and where the guest sees its page table */
+#define LARGE_GVA	(KVMI_TEST_GVA + 0x10000000000ull)
+#define TABLE_GVA	(KVMI_MMIO_GVA + PAGE_SIZE)
+
+struct access {
+	const char *name;
+	kvmi_insn insn;
+	unsigned int offset;
+	bool write;
+};
+
+static const struct access accesses[] = {
+	{ "read", kvmi_insn_read, DATA },
+	{ "write", kvmi_insn_write, DATA, true },
+	{ "exec", kvmi_insn_exec, CODE },
+	{ "locked read-modify-write", kvmi_insn_xadd, DATA, true },
+	{ "read that is not emulated", kvmi_insn_sse_add, DATA },
+	{ "write that is not emulated", kvmi_insn_sse_write, DATA, true },
+};
+
+FIXTURE(walk)
+{
+	struct kvmi_env env;
+	/* the entries that map the page, by their level */
+	uint64_t *entry[PG_LEVEL_512G + 1];
+	uint64_t *large;
+	int stats_fd;
+};
+
+static uint64_t *find_entry(struct kvmi_env *env, uint64_t gva, int level)
+{
+	return __vm_get_page_table_entry(env->vm, gva, &level);
+}
+
+FIXTURE_SETUP(walk)
+{
+	struct kvmi_env *env = &self->env;
+	int level;
+
+	kvmi_env_create(env, 1);
+	self->stats_fd = vcpu_get_stats_fd(env->run[0].vcpu);
+	memset(kvmi_hva(env, PAGE, PAGE_SIZE / 2), OP_RET, PAGE_SIZE / 2);
+
+	for (level = PG_LEVEL_4K; level <= PG_LEVEL_512G; level++)
+		self->entry[level] = find_entry(env, kvmi_gva(PAGE, 0), level);
+	__virt_pg_map(env->vm, LARGE_GVA, KVMI_TEST_GPA, PG_LEVEL_2M);
+	self->large = find_entry(env, LARGE_GVA, PG_LEVEL_2M);
+
+	kvmi_env_hook(env);
+	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, true);
+	env->run[0].req->flush = 1;
+}
+
+FIXTURE_TEARDOWN(walk)
+{
+	close(self->stats_fd);
+	kvmi_env_destroy(&self->env);
+}
+
+static int control_walks(struct kvmi_env *env, bool enable, uint8_t flags)
+{
+	struct kvmi_vcpu_control_events req = {
+		.event_id = KVMI_VCPU_EVENT_PF,
+		.enable = enable,
+		.flags = flags,
+	};
+
+	return __kvmi_vcpu_cmd(env, 0, KVMI_VCPU_CONTROL_EVENTS, &req,
+			       sizeof(req), NULL, 0);
+}
+
+static uint64_t table_gpa(struct kvmi_env *env, uint64_t *entry)
+{
+	return addr_hva2gpa(env->vm, entry);
+}
+
+static void set_table(struct kvmi_env *env, uint64_t *entry, uint8_t access)
+{
+	kvmi_set_page_access(&env->tool, table_gpa(env, entry), access);
+}
+
+/* KVM follows what the guest does to its page tables, not what we do. */
+#define SHADOW	"with shadow paging, it is KVM that walks"
+
+/*
+ * One access with the accessed and dirty bits of @leaf, and the accessed bit
+ * of @upper, clear.  Afterwards they are as the CPU sets them, and memory is.
+ */
+static void do_access(struct kvmi_env *env, const struct access *a,
+		      uint64_t gva, uint64_t *leaf, uint64_t *upper,
+		      struct kvmi_recs *recs)
+{
+	uint64_t *data = kvmi_hva(env, PAGE, DATA);
+	uint64_t want = a->write ? PTE_A | PTE_D : PTE_A;
+	uint64_t result, upper_bits = *upper & PTE_D;
+
+	data[0] = 0x111;
+	data[1] = 0;
+	*leaf &= ~(PTE_A | PTE_D);
+	*upper &= ~PTE_A;
+
+	recs->nr = 0;
+	kvmi_env_access(env, 0, a->insn, gva + a->offset, 0x222, kvmi_record,
+			recs, &result);
+
+	TEST_ASSERT((*leaf & (PTE_A | PTE_D)) == want, "%s: %#lx", a->name,
+		    *leaf);
+	if (upper != leaf)
+		TEST_ASSERT((*upper & (PTE_A | PTE_D)) == (PTE_A | upper_bits),
+			    "%s: %#lx above it", a->name, *upper);
+	TEST_ASSERT_EQ(data[0], a->insn == kvmi_insn_xadd ? 0x333 :
+				a->write ? 0x222 : 0x111);
+	if (a->insn == kvmi_insn_read || a->insn == kvmi_insn_xadd)
+		TEST_ASSERT_EQ(result, 0x111);
+	if (a->insn == kvmi_insn_sse_add)
+		TEST_ASSERT_EQ(result, 0x333);
+}
+
+static bool can_do(struct kvmi_env *env, const struct access *a)
+{
+	return a->insn != kvmi_insn_sse_add || kvmi_can_step(&env->tool);
+}
+
+/* ---- without an event ---- */
+
+/* Each level, each restriction: all goes on as without. */
+TEST_F_TIMEOUT(walk, silent, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_recs recs = { .action = CONTINUE };
+	int level, access, i;
+
+	if (!kvm_is_tdp_enabled())
+		SKIP(return, SHADOW);
+
+	for (level = PG_LEVEL_4K; level <= PG_LEVEL_512G; level++) {
+		uint64_t *entry = self->entry[level];
+
+		/* The top level is the code's as well, all of it. */
+		if (level == PG_LEVEL_512G && !kvmi_can_step(&env->tool))
+			continue;
+
+		for (access = 0; access <= KVMI_ACCESS_ALL; access++) {
+			set_table(env, entry, access);
+			for (i = 0; i < ARRAY_SIZE(accesses); i++) {
+				if (!can_do(env, &accesses[i]))
+					continue;
+				do_access(env, &accesses[i], kvmi_gva(PAGE, 0),
+					  self->entry[PG_LEVEL_4K], entry,
+					  &recs);
+				TEST_ASSERT(!recs.nr, "level %d access %d: %s: %u events",
+					    level, access, accesses[i].name,
+					    recs.nr);
+			}
+		}
+	}
+}
+
+TEST_F_TIMEOUT(walk, silent_large, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_recs recs = { .action = CONTINUE };
+	int access, i;
+
+	if (!kvm_is_tdp_enabled())
+		SKIP(return, SHADOW);
+
+	for (access = 0; access <= KVMI_ACCESS_ALL; access++) {
+		set_table(env, self->large, access);
+		for (i = 0; i < ARRAY_SIZE(accesses); i++) {
+			if (!can_do(env, &accesses[i]))
+				continue;
+			do_access(env, &accesses[i],
+				  LARGE_GVA + PAGE * PAGE_SIZE, self->large,
+				  self->large, &recs);
+			TEST_ASSERT(!recs.nr, "access %d: %s: %u events",
+				    access, accesses[i].name, recs.nr);
+		}
+	}
+}
+
+/* The emulator walks for itself; it has to set the same bits. */
+TEST_F_TIMEOUT(walk, emulator, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_recs recs = { .action = CONTINUE };
+	uint64_t *leaf = self->entry[PG_LEVEL_4K];
+
+	if (!kvm_is_tdp_enabled())
+		SKIP(return, SHADOW);
+	if (!is_forced_emulation_enabled)
+		SKIP(return, "kvm.force_emulation_prefix is off");
+
+	set_table(env, leaf, 0);
+	*leaf &= ~(PTE_A | PTE_D);
+	*(uint64_t *)kvmi_hva(env, PAGE, DATA) = 3;
+	kvmi_env_access(env, 0, kvmi_insn_fep_add, kvmi_gva(PAGE, DATA), 4,
+			kvmi_record, &recs, NULL);
+	TEST_ASSERT(!recs.nr, "%u events", recs.nr);
+	TEST_ASSERT_EQ(*leaf & (PTE_A | PTE_D), PTE_A | PTE_D);
+	TEST_ASSERT_EQ(*(uint64_t *)kvmi_hva(env, PAGE, DATA), 7);
+}
+
+/* ---- with an event ---- */
+
+TEST_F_TIMEOUT(walk, control, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_get_version_reply version;
+	int err;
+
+	kvmi_cmd(&env->tool, KVMI_GET_VERSION, NULL, 0, &version,
+		 sizeof(version));
+	err = version.features.pf_walk ? 0 : -KVM_EINVAL;
+
+	TEST_ASSERT_EQ(control_walks(env, true, KVMI_PF_WALK), err);
+	TEST_ASSERT_EQ(control_walks(env, true, KVMI_PF_WALK), err);
+	TEST_ASSERT_EQ(control_walks(env, false, KVMI_PF_WALK), -KVM_EINVAL);
+	TEST_ASSERT_EQ(control_walks(env, false, 0), 0);
+}
+
+/* Who writes to a table: the CPU does so always, or when it has a bit to set. */
+static void check_walk(const struct kvmi_event *ev, uint64_t gpa, uint8_t table,
+		       uint64_t gva, uint64_t rip)
+{
+	TEST_ASSERT_EQ(ev->pf.flags, KVMI_PF_WALK);
+	TEST_ASSERT_EQ(ev->pf.padding2, 0);
+	TEST_ASSERT_EQ(ev->pf.padding3, 0);
+	TEST_ASSERT(ev->pf.gpa == gpa, "gpa %#llx, want %#lx", ev->pf.gpa, gpa);
+	TEST_ASSERT(ev->pf.access == R || ev->pf.access == W, "access %u",
+		    ev->pf.access);
+	TEST_ASSERT(!(ev->pf.access & table), "access %u is permitted",
+		    ev->pf.access);
+	TEST_ASSERT_EQ(ev->pf.gva, host_cpu_is_amd ? ~0ull : gva);
+	TEST_ASSERT(ev->common.arch.regs.rip == rip, "rip %#llx, want %#lx",
+		    ev->common.arch.regs.rip, rip);
+}
+
+static uint64_t access_rip(const struct access *a, uint64_t gva)
+{
+	return a->insn == kvmi_insn_exec ? gva :
+	       a->insn == kvmi_insn_sse_add ? (uint64_t)kvmi_insn_sse_add_at :
+	       a->insn == kvmi_insn_sse_write ?
+			(uint64_t)kvmi_insn_sse_write_at : (uint64_t)a->insn;
+}
+
+/*
+ * One event for each instruction and table.  The accessed bits are set anew,
+ * so the CPU has to write in any case.
+ */
+TEST_F_TIMEOUT(walk, reported, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_recs recs = { .action = CONTINUE };
+	int level, access, i;
+
+	if (!kvm_is_tdp_enabled())
+		SKIP(return, SHADOW);
+
+	TEST_ASSERT_EQ(control_walks(env, true, KVMI_PF_WALK), 0);
+
+	for (level = PG_LEVEL_4K; level <= PG_LEVEL_1G; level++) {
+		uint64_t *entry = self->entry[level];
+
+		for (access = 0; access <= KVMI_ACCESS_ALL; access++) {
+			set_table(env, entry, access);
+			for (i = 0; i < ARRAY_SIZE(accesses); i++) {
+				const struct access *a = &accesses[i];
+				uint64_t gva = kvmi_gva(PAGE, a->offset);
+
+				if (!can_do(env, a))
+					continue;
+				do_access(env, a, kvmi_gva(PAGE, 0),
+					  self->entry[PG_LEVEL_4K], entry,
+					  &recs);
+				TEST_ASSERT(recs.nr == ((access & (R | W)) != (R | W)),
+					    "level %d access %d: %s: %u events",
+					    level, access, a->name, recs.nr);
+				if (recs.nr)
+					check_walk(recs.ev,
+						   table_gpa(env, entry),
+						   access, gva,
+						   access_rip(a, gva));
+			}
+		}
+		set_table(env, entry, KVMI_ACCESS_ALL);
+	}
+}
+
+/* All levels at once, from the top; then the page itself. */
+TEST_F_TIMEOUT(walk, order, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_recs recs = { .action = CONTINUE };
+	const struct access *a = &accesses[1];
+	int level, i;
+
+	if (!kvm_is_tdp_enabled())
+		SKIP(return, SHADOW);
+	if (!kvmi_can_step(&env->tool))
+		SKIP(return, "Bochs cannot step");
+
+	TEST_ASSERT_EQ(control_walks(env, true, KVMI_PF_WALK), 0);
+	for (level = PG_LEVEL_4K; level <= PG_LEVEL_1G; level++)
+		set_table(env, self->entry[level], X);
+	kvmi_set_page_access(&env->tool, kvmi_gpa(PAGE, 0), R);
+
+	do_access(env, a, kvmi_gva(PAGE, 0), self->entry[PG_LEVEL_4K],
+		  self->entry[PG_LEVEL_2M], &recs);
+	TEST_ASSERT(recs.nr == 4, "%u events", recs.nr);
+	for (i = 0, level = PG_LEVEL_1G; level >= PG_LEVEL_4K; i++, level--)
+		check_walk(&recs.ev[i], table_gpa(env, self->entry[level]), X,
+			   kvmi_gva(PAGE, DATA), (uint64_t)a->insn);
+	TEST_ASSERT_EQ(recs.ev[3].pf.flags, 0);
+	TEST_ASSERT_EQ(recs.ev[3].pf.access, W);
+	TEST_ASSERT_EQ(recs.ev[3].pf.gpa, kvmi_gpa(PAGE, DATA));
+
+	/* And not any more */
+	TEST_ASSERT_EQ(control_walks(env, true, 0), 0);
+	do_access(env, a, kvmi_gva(PAGE, 0), self->entry[PG_LEVEL_4K],
+		  self->entry[PG_LEVEL_2M], &recs);
+	TEST_ASSERT(recs.nr == 1, "%u events", recs.nr);
+	TEST_ASSERT_EQ(recs.ev[0].pf.flags, 0);
+	TEST_ASSERT_EQ(recs.ev[0].pf.gpa, kvmi_gpa(PAGE, DATA));
+}
+
+/* The guest's own access to a table is its own, with or without events. */
+TEST_F_TIMEOUT(walk, own_access, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_recs recs = { .action = CONTINUE };
+	uint64_t *leaf = self->entry[PG_LEVEL_4K];
+	uint64_t gpa, gva;
+
+	if (!kvm_is_tdp_enabled())
+		SKIP(return, SHADOW);
+
+	TEST_ASSERT_EQ(control_walks(env, true, KVMI_PF_WALK), 0);
+	gpa = table_gpa(env, leaf);
+	virt_map(env->vm, TABLE_GVA, gpa & ~(PAGE_SIZE - 1ull), 1);
+	gva = TABLE_GVA + gpa % PAGE_SIZE;
+	/* No table on the way there is restricted. */
+	set_table(env, leaf, R | X);
+	kvmi_env_access(env, 0, kvmi_insn_write, gva, *leaf, kvmi_record, &recs,
+			NULL);
+	TEST_ASSERT(recs.nr == 1, "%u events", recs.nr);
+	TEST_ASSERT_EQ(recs.ev[0].pf.flags, 0);
+	TEST_ASSERT_EQ(recs.ev[0].pf.access, W);
+	TEST_ASSERT_EQ(recs.ev[0].pf.gpa, gpa);
+	TEST_ASSERT(kvmi_gva_valid(&recs.ev[0], gva), "gva %#llx",
+		    recs.ev[0].pf.gva);
+}
+
+struct lift {
+	struct kvmi_recs recs;
+	uint64_t *entry;
+};
+
+static uint8_t lift(struct kvmi_env *env, const struct kvmi_event *ev,
+		    void *arg)
+{
+	struct lift *l = arg;
+
+	kvmi_record(env, ev, &l->recs);
+	if (l->recs.nr == 3)
+		set_table(env, l->entry, KVMI_ACCESS_ALL);
+
+	return RETRY;
+}
+
+/* RETRY walks again: in vain, until the restriction is gone. */
+TEST_F_TIMEOUT(walk, retry, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct lift l = { .entry = self->entry[PG_LEVEL_4K] };
+	uint64_t result;
+	unsigned int i;
+
+	if (!kvm_is_tdp_enabled())
+		SKIP(return, SHADOW);
+
+	TEST_ASSERT_EQ(control_walks(env, true, KVMI_PF_WALK), 0);
+	*(uint64_t *)kvmi_hva(env, PAGE, DATA) = 0x77;
+	*l.entry &= ~(PTE_A | PTE_D);
+	set_table(env, l.entry, R | X);
+	kvmi_env_access(env, 0, kvmi_insn_read, kvmi_gva(PAGE, DATA), 0, lift,
+			&l, &result);
+	TEST_ASSERT(l.recs.nr == 3, "%u events", l.recs.nr);
+	for (i = 0; i < 3; i++)
+		check_walk(&l.recs.ev[i], table_gpa(env, l.entry), R | X,
+			   kvmi_gva(PAGE, DATA), (uint64_t)kvmi_insn_read);
+	TEST_ASSERT_EQ(result, 0x77);
+	TEST_ASSERT_EQ(*l.entry & (PTE_A | PTE_D), PTE_A);
+}
+
+TEST_F_TIMEOUT(walk, crash, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_runner *r = &env->run[0];
+	struct kvmi_event ev;
+
+	if (!kvm_is_tdp_enabled())
+		SKIP(return, SHADOW);
+
+	TEST_ASSERT_EQ(control_walks(env, true, KVMI_PF_WALK), 0);
+	*self->entry[PG_LEVEL_4K] &= ~PTE_A;
+	set_table(env, self->entry[PG_LEVEL_4K], X);
+	kvmi_runner_do(r, kvmi_insn_read, kvmi_gva(PAGE, DATA), 0);
+	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
+	TEST_ASSERT_EQ(ev.pf.flags, KVMI_PF_WALK);
+	kvmi_reply(&env->tool, &ev, CRASH);
+	kvmi_runner_wait_exit(r);
+	TEST_ASSERT_EQ(r->ret, 0);
+	TEST_ASSERT_KVM_EXIT_REASON(r->vcpu, KVM_EXIT_SHUTDOWN);
+	TEST_ASSERT(!(*self->entry[PG_LEVEL_4K] & PTE_A), "accessed");
+}
+
+int main(int argc, char **argv)
+{
+	TEST_REQUIRE(kvmi_supported());
+
+	return test_harness_run(argc, argv);
+}
