@@ -1000,6 +1000,7 @@ int vm_info(struct vm *vm, bool kernel, struct json_object *out)
 	o = json_object_new_object();
 	json_add_bool(o, "singlestep", vm->version.features.singlestep);
 	json_add_bool(o, "max_gfn", vm->version.features.max_gfn);
+	json_add_bool(o, "pf_walk", vm->version.features.pf_walk);
 	json_object_object_add(out, "features", o);
 	commands = names_of(vm->commands, kvmi_message_name);
 	json_object_object_add(out, "commands", commands);

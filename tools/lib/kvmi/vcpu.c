@@ -44,6 +44,26 @@ int kvmi_vcpu_get_info(struct kvmi_dom *dom, __u16 vcpu,
 			    sizeof(*reply));
 }
 
+static int control_event(struct kvmi_dom *dom, __u16 vcpu, __u16 event_id,
+			 bool enable, __u8 flags)
+{
+	struct {
+		struct kvmi_vcpu_hdr hdr;
+		struct kvmi_vcpu_control_events cmd;
+	} req = {
+		.hdr = { .vcpu = vcpu },
+		.cmd = { .event_id = event_id, .enable = enable, .flags = flags },
+	};
+	int err;
+
+	err = kvmi_command(dom, KVMI_VCPU_CONTROL_EVENTS, &req, sizeof(req),
+			   NULL, 0, 0);
+	if (err)
+		kvmi_fail_prefix(err, "vCPU %u, %s: ", vcpu,
+				 kvmi_event_name(event_id));
+	return err;
+}
+
 /**
  * kvmi_vcpu_control_events - enable or disable an event for one vCPU
  * @dom: the domain
@@ -56,21 +76,23 @@ int kvmi_vcpu_get_info(struct kvmi_dom *dom, __u16 vcpu,
 int kvmi_vcpu_control_events(struct kvmi_dom *dom, __u16 vcpu, __u16 event_id,
 			     bool enable)
 {
-	struct {
-		struct kvmi_vcpu_hdr hdr;
-		struct kvmi_vcpu_control_events cmd;
-	} req = {
-		.hdr = { .vcpu = vcpu },
-		.cmd = { .event_id = event_id, .enable = enable },
-	};
-	int err;
+	return control_event(dom, vcpu, event_id, enable, 0);
+}
 
-	err = kvmi_command(dom, KVMI_VCPU_CONTROL_EVENTS, &req, sizeof(req),
-			   NULL, 0, 0);
-	if (err)
-		kvmi_fail_prefix(err, "vCPU %u, %s: ", vcpu,
-				 kvmi_event_name(event_id));
-	return err;
+/**
+ * kvmi_vcpu_control_pf - enable or disable KVMI_VCPU_EVENT_PF, with flags
+ * @dom: the domain
+ * @vcpu: the vCPU
+ * @enable: which of the two
+ * @flags: to enable, KVMI_PF_WALK if page walks are to cause events as well;
+ *	the kernel must have the feature pf_walk for it.  Else 0.
+ *
+ * Return: as kvmi_vcpu_control_events().
+ */
+int kvmi_vcpu_control_pf(struct kvmi_dom *dom, __u16 vcpu, bool enable,
+			 __u8 flags)
+{
+	return control_event(dom, vcpu, KVMI_VCPU_EVENT_PF, enable, flags);
 }
 
 static int check_msrs(const struct kvmi_vcpu_get_registers_reply *reply,

@@ -82,7 +82,7 @@ run 0 "list --vm" "$kvmi" list --vm nobody --json
 has "$tmp/out" '"vms":[]' "has only those that are asked for"
 run 0 "info" "$kvmi" info
 has "$tmp/out" "end of RAM:         gpa 0x" "tells where the memory ends"
-has "$tmp/out" "features:           singlestep, max_gfn" "and what the kernel can do"
+has "$tmp/out" "features:           singlestep, max_gfn, pf_walk" "and what the kernel can do"
 run 0 "info as JSON" "$kvmi" info --kernel --json
 json info "is of its form"
 has "$tmp/out" '"KVMI_VM_GET_MAX_GFN"' "names a command beyond version 1"

@@ -41,6 +41,7 @@ static void test_version(void)
 	is_num(reply.max_msg_size, 8184, "max_msg_size");
 	is_num(reply.features.singlestep, 1, "features.singlestep");
 	is_num(reply.features.max_gfn, 1, "features.max_gfn");
+	is_num(reply.features.pf_walk, 1, "features.pf_walk");
 	is_num(peer.last.id, 2, "message id");
 	is_num(peer.last.size, 0, "request has no payload");
 	close_dom(dom);
@@ -93,6 +94,11 @@ static void test_control(void)
 	   get16(peer.last.data) == 2 && zero(peer.last.data + 2, 6) &&
 	   get16(peer.last.data + 8) == 17 && peer.last.data[10] == 1 &&
 	   zero(peer.last.data + 11, 5), "VCPU_CONTROL_EVENTS: bytes");
+	is_num(kvmi_vcpu_control_pf(dom, 2, true, KVMI_PF_WALK), 0, "with a flag");
+	ok(peer.last.id == 5 && peer.last.size == 16 &&
+	   get16(peer.last.data + 8) == 17 && peer.last.data[10] == 1 &&
+	   peer.last.data[11] == 1 && zero(peer.last.data + 12, 4),
+	   "VCPU_CONTROL_EVENTS with a flag: bytes");
 	is_num(kvmi_vcpu_control_events(dom, 99, 17, true), -EINVAL,
 	       "VCPU_CONTROL_EVENTS: no such vCPU");
 	has_text(kvmi_error(), "vCPU 99, KVMI_VCPU_EVENT_PF: KVMI_VCPU_CONTROL_EVENTS: invalid argument",

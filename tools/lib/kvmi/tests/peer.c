@@ -199,6 +199,7 @@ static void handle(struct peer *peer, const struct peer_msg *msg)
 		put32(buf + 4, 8184);
 		buf[8] = 1;
 		buf[9] = 1;
+		buf[10] = 1;
 		peer_reply(peer->fd, msg, 0, buf, 16);
 		break;
 	case 4:

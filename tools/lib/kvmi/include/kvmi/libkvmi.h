@@ -160,6 +160,8 @@ struct kvmi_registers {
 
 int kvmi_vcpu_control_events(struct kvmi_dom *dom, __u16 vcpu, __u16 event_id,
 			     bool enable);
+int kvmi_vcpu_control_pf(struct kvmi_dom *dom, __u16 vcpu, bool enable,
+			 __u8 flags);
 int kvmi_vcpu_get_registers(struct kvmi_dom *dom, __u16 vcpu,
 			    struct kvmi_registers *registers,
 			    struct kvm_msr_entry *msrs, unsigned int nmsrs);
