@@ -12,6 +12,7 @@
  */
 
 #include <linux/highmem.h>
+#include <linux/kvm_dirty_ring.h>
 #include <linux/sched/mm.h>
 #include <uapi/linux/kvm_para.h>
 #include "kvmi_int.h"
@@ -54,28 +55,58 @@ static struct page *kvmi_get_page(struct kvm *kvm, gfn_t gfn, bool write,
 }
 
 /*
- * mark_page_dirty() wants a vCPU, for its dirty ring.  There is none here,
- * and a ring is read by its vCPU's user without a lock: a page that the tool
- * writes is then reported by the bitmap only, as for other writers outside
- * of vCPUs.
+ * mark_page_dirty() wants the thread of a vCPU, for its dirty ring.  Here any
+ * thread reports what it has written, in any ring that is not full.
  */
-static void kvmi_mark_dirty(struct kvm *kvm, gfn_t gfn)
+static void kvmi_mark_dirty(struct kvm_memory_slot *slot, gfn_t gfn,
+			    struct kvm_vcpu *vcpu)
 {
-	struct kvm_memory_slot *slot = gfn_to_memslot(kvm, gfn);
+	gfn_t offset = gfn - slot->base_gfn;
 
-	if (slot && slot->dirty_bitmap)
-		set_bit_le(gfn - slot->base_gfn, slot->dirty_bitmap);
+	if (vcpu)
+		kvm_dirty_ring_push(vcpu, slot->as_id << 16 | slot->id, offset);
+	else if (slot->dirty_bitmap)
+		set_bit_le(offset, slot->dirty_bitmap);
 }
 
-static void kvmi_copy(struct page *page, unsigned int offset, void *buf,
-		      size_t size, bool write)
+/*
+ * Between the limit and the end of a ring is room for what comes together
+ * while its vCPU is on its way out of KVM_RUN; one entry more, too.
+ */
+static struct kvm_vcpu *kvmi_find_dirty_ring(struct kvm *kvm)
 {
-	if (write) {
-		memcpy_to_page(page, offset, buf, size);
-		set_page_dirty_lock(page);
-	} else {
-		memcpy_from_page(buf, page, offset, size);
+	struct kvm_vcpu *vcpu;
+	unsigned long i;
+
+	kvm_for_each_vcpu(i, vcpu, kvm) {
+		struct kvm_dirty_ring *ring = &vcpu->dirty_ring;
+
+		if (READ_ONCE(ring->dirty_index) - READ_ONCE(ring->reset_index) <
+		    ring->soft_limit)
+			return vcpu;
 	}
+
+	return NULL;
+}
+
+/* In a kvm->srcu section, in which @slot has led to @page. */
+static int kvmi_write_page(struct kvm *kvm, struct kvm_memory_slot *slot,
+			   gpa_t gpa, struct page *page, void *buf, size_t size)
+{
+	struct kvm_vcpu *vcpu = NULL;
+
+	if (kvm->dirty_ring_size && kvm_slot_dirty_track_enabled(slot) &&
+	    !slot->dirty_bitmap) {
+		vcpu = kvmi_find_dirty_ring(kvm);
+		if (!vcpu)
+			return -KVM_EBUSY;
+	}
+
+	memcpy_to_page(page, offset_in_page(gpa), buf, size);
+	set_page_dirty_lock(page);
+	kvmi_mark_dirty(slot, gpa_to_gfn(gpa), vcpu);
+
+	return 0;
 }
 
 /* Access memory within one page. */
@@ -85,6 +116,7 @@ static int kvmi_access_memory(struct kvm *kvm, gpa_t gpa, void *buf,
 	gfn_t gfn = gpa_to_gfn(gpa);
 	struct page *page;
 	unsigned long hva;
+	int err = 0;
 	bool same;
 	int idx;
 
@@ -95,16 +127,16 @@ static int kvmi_access_memory(struct kvm *kvm, gpa_t gpa, void *buf,
 
 		idx = srcu_read_lock(&kvm->srcu);
 		same = kvmi_gfn_to_hva(kvm, gfn, write) == hva;
-		if (same) {
-			kvmi_copy(page, offset_in_page(gpa), buf, size, write);
-			if (write)
-				kvmi_mark_dirty(kvm, gfn);
-		}
+		if (same && write)
+			err = kvmi_write_page(kvm, gfn_to_memslot(kvm, gfn),
+					      gpa, page, buf, size);
+		else if (same)
+			memcpy_from_page(buf, page, offset_in_page(gpa), size);
 		srcu_read_unlock(&kvm->srcu, idx);
 		put_page(page);
 	} while (!same);
 
-	return 0;
+	return err;
 }
 
 int kvmi_cmd_vm_read_physical(const struct kvmi_request *req)

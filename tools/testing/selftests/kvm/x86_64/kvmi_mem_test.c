@@ -9,6 +9,7 @@
 #include "test_util.h"
 #include "kvm_util.h"
 #include "kselftest_harness.h"
+#include "asm/barrier.h"
 #include "kvmi_util.h"
 
 FIXTURE(mem)
@@ -301,6 +302,175 @@ TEST_F_TIMEOUT(mem, readonly_slot, KVMI_TEST_TIMEOUT)
 				  KVMI_TEST_GPA, KVMI_TEST_PAGES * PAGE_SIZE,
 				  env->hva);
 	TEST_ASSERT_EQ(READ(.gpa = kvmi_gpa(2, 0), .size = 8), 0);
+}
+
+/* ---- the dirty ring ---- */
+
+#define RING_ENTRIES	1024
+#define RING_SLOT	KVMI_TEST_SLOT	/* of address space 0 */
+
+FIXTURE(ring)
+{
+	struct kvmi_env env;
+	/* what has been taken from the rings */
+	uint32_t next[2];
+	unsigned int dirtied[KVMI_TEST_PAGES];
+};
+
+FIXTURE_SETUP(ring)
+{
+	struct kvmi_env *env = &self->env;
+	int i;
+
+	if (!kvm_has_cap(KVM_CAP_DIRTY_LOG_RING))
+		SKIP(return, "no dirty ring");
+
+	kvmi_env_create(env, 0);
+	vm_enable_dirty_ring(env->vm,
+			     RING_ENTRIES * sizeof(struct kvm_dirty_gfn));
+	for (i = 0; i < 2; i++)
+		kvmi_env_add_vcpu(env, i);
+	kvmi_env_hook(env);
+	vm_mem_region_set_flags(env->vm, KVMI_TEST_SLOT,
+				KVM_MEM_LOG_DIRTY_PAGES);
+}
+
+FIXTURE_TEARDOWN(ring)
+{
+	kvmi_env_destroy(&self->env);
+}
+
+/* Takes all that is in the rings, and counts it. */
+static unsigned int harvest(FIXTURE_DATA(ring) * self)
+{
+	unsigned int nr = 0;
+	int i;
+
+	memset(self->dirtied, 0, sizeof(self->dirtied));
+	for (i = 0; i < 2; i++) {
+		struct kvm_dirty_gfn *ring, *entry;
+
+		ring = vcpu_map_dirty_ring(self->env.run[i].vcpu);
+		for (;;) {
+			entry = &ring[self->next[i] % RING_ENTRIES];
+			if (smp_load_acquire(&entry->flags) !=
+			    KVM_DIRTY_GFN_F_DIRTY)
+				break;
+			TEST_ASSERT_EQ(entry->slot, RING_SLOT);
+			TEST_ASSERT(entry->offset < KVMI_TEST_PAGES,
+				    "page %llu", entry->offset);
+			self->dirtied[entry->offset]++;
+			smp_store_release(&entry->flags, KVM_DIRTY_GFN_F_RESET);
+			self->next[i]++;
+			nr++;
+		}
+	}
+	TEST_ASSERT_EQ(kvm_vm_reset_dirty_ring(self->env.vm), nr);
+
+	return nr;
+}
+
+static int ring_write(FIXTURE_DATA(ring) * self, unsigned int page,
+		      uint64_t val)
+{
+	return __kvmi_write_physical(&self->env.tool, kvmi_gpa(page, 8),
+				     sizeof(val), &val);
+}
+
+/* It is reported wherever the vCPUs are. */
+static void check_ring(FIXTURE_DATA(ring) * self, unsigned int page)
+{
+	struct kvmi_env *env = &self->env;
+	uint64_t val = 0x1000 + page;
+	uint64_t got;
+
+	TEST_ASSERT_EQ(ring_write(self, page, val), 0);
+	TEST_ASSERT_EQ(*(uint64_t *)kvmi_hva(env, page, 8), val);
+	TEST_ASSERT_EQ(harvest(self), 1);
+	TEST_ASSERT_EQ(self->dirtied[page], 1);
+
+	TEST_ASSERT_EQ(__kvmi_read_physical(&env->tool, kvmi_gpa(page, 8), 8,
+					    &got), 0);
+	TEST_ASSERT_EQ(__kvmi_write_physical(&env->tool, kvmi_gpa(page, 1),
+					     PAGE_SIZE, env->hva), -KVM_EINVAL);
+	TEST_ASSERT_EQ(harvest(self), 0);
+}
+
+TEST_F_TIMEOUT(ring, reported, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_runner *r = &env->run[0];
+	struct kvmi_event ev;
+
+	check_ring(self, 3);
+
+	/* in the guest */
+	kvmi_runner_do(r, kvmi_insn_spin, kvmi_gva(0, 0), 1);
+	check_ring(self, 4);
+	*(volatile uint64_t *)kvmi_hva(env, 0, 0) = 1;
+	kvmi_runner_wait(r);
+	harvest(self);
+
+	/* waiting: it is this thread that reads what the tool sends */
+	TEST_ASSERT_EQ(__kvmi_pause_vcpu(&env->tool, 0, false), 0);
+	kvmi_runner_do(r, kvmi_insn_nop, 0, 0);
+	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PAUSE, &ev);
+	check_ring(self, 5);
+	kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	kvmi_runner_wait(r);
+
+	/* no log, no entry */
+	vm_mem_region_set_flags(env->vm, KVMI_TEST_SLOT, 0);
+	TEST_ASSERT_EQ(ring_write(self, 6, 1), 0);
+	TEST_ASSERT_EQ(harvest(self), 0);
+}
+
+/* What cannot be reported is not written; the guest has to stop as well. */
+TEST_F_TIMEOUT(ring, full, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	unsigned int nr = 0;
+	int i, err;
+
+	while (!(err = ring_write(self, 7, nr)))
+		TEST_ASSERT(++nr < 2 * RING_ENTRIES, "never full");
+	TEST_ASSERT_EQ(err, -KVM_EBUSY);
+	TEST_ASSERT_EQ(*(uint64_t *)kvmi_hva(env, 7, 8), nr - 1);
+
+	for (i = 0; i < 2; i++) {
+		kvmi_runner_do(&env->run[i], kvmi_insn_nop, 0, 0);
+		kvmi_runner_wait_exit(&env->run[i]);
+		TEST_ASSERT_EQ(env->run[i].vcpu->run->exit_reason,
+			       KVM_EXIT_DIRTY_RING_FULL);
+	}
+	TEST_ASSERT_EQ(harvest(self), nr);
+	TEST_ASSERT_EQ(self->dirtied[7], nr);
+
+	check_ring(self, 8);
+	for (i = 0; i < 2; i++) {
+		kvmi_runner_go(&env->run[i]);
+		kvmi_runner_wait(&env->run[i]);
+	}
+}
+
+/* The guest writes while the tool does: nothing is lost. */
+TEST_F_TIMEOUT(ring, both_write, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_runner *r = &env->run[0];
+	int round, page;
+
+	for (round = 0; round < 50; round++) {
+		r->req->arg = 8 * PAGE_SIZE / sizeof(uint64_t);
+		kvmi_runner_do(r, kvmi_insn_stos, kvmi_gva(0, 0), round);
+		for (page = 8; page < KVMI_TEST_PAGES; page++)
+			TEST_ASSERT_EQ(ring_write(self, page, round), 0);
+		kvmi_runner_wait(r);
+
+		TEST_ASSERT_EQ(harvest(self), KVMI_TEST_PAGES);
+		for (page = 0; page < KVMI_TEST_PAGES; page++)
+			TEST_ASSERT_EQ(self->dirtied[page], 1);
+	}
 }
 
 /* ---- memory that is not there yet ---- */
