@@ -23,7 +23,7 @@ enum svm_step_native {
  * @hides_db: the #DB is not the guest's
  * @native: the instruction at @native_rip, known from the last exit
  * @native_rip: linear address
- * @exits: vcpu->stat.exits, to know the exit by
+ * @exits: what vcpu->stat.exits is going to be, to know the exit by
  */
 struct svm_kvmi_step {
 	u32 intercepts[MAX_INTERCEPT];
