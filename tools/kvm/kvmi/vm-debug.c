@@ -454,6 +454,9 @@ bool vm_debug_event(struct vm *vm, const struct kvmi_event *ev)
 		tell_hit(vm, ev);
 		if (!is_held(vm, ev->vcpu))
 			ret = kvmi_debug_continue(vm->debug, ev->vcpu);
+		/* Somebody may have let it go meanwhile. */
+		if (ret == -ENOENT)
+			ret = KVMI_DEBUG_HANDLED;
 		break;
 	}
 	if (ret < 0)

@@ -60,8 +60,8 @@ int main(int argc, char **argv)
 		.gone = gone,
 		.refused = refused,
 	};
-	struct kvmi_listener *listener;
-	struct state state;
+	struct kvmi_listener *listener = NULL;
+	struct state state = { 0 };
 	int err;
 
 	if (argc < 3) {

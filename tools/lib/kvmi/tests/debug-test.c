@@ -184,6 +184,7 @@ static bool kernel(struct peer *p, const struct peer_msg *msg)
 	uint16_t nr = get16(msg->data);
 	uint8_t buf[16] = { 0 };
 	struct vcpu *v;
+	bool started;
 
 	switch (msg->id) {
 	case 1:
@@ -207,14 +208,11 @@ static bool kernel(struct peer *p, const struct peer_msg *msg)
 	case 16:
 		/* The last one has not been started by the guest. */
 		v = &vcpus[nr];
-		if (v->stop && !(cannot_step && v->waiting)) {
-			reply(msg, -11, NULL, 0);
-			return true;
-		}
 		pthread_mutex_lock(&v->lock);
-		v->pauses++;
+		started = !v->stop || (cannot_step && v->waiting);
+		v->pauses += started;
 		pthread_mutex_unlock(&v->lock);
-		reply(msg, 0, NULL, 0);
+		reply(msg, started ? 0 : -11, NULL, 0);
 		return true;
 	case 20:
 		must(get16(msg->data) == 1 && get64(msg->data + 8) == CODE);
@@ -260,7 +258,7 @@ static struct kvmi_debug *debug;
 static pthread_t events_thread;
 static unsigned int hits[VCPUS], stepped, paused, foreign, failures;
 static uint64_t last_rip;
-static bool auto_continue = true;
+static bool auto_continue = true, finishing;
 
 static void *take_events(void *arg)
 {
@@ -278,7 +276,9 @@ static void *take_events(void *arg)
 			break;
 		case KVMI_DEBUG_HIT:
 			__atomic_add_fetch(&hits[ev.vcpu], 1, __ATOMIC_RELEASE);
-			if (auto_continue && kvmi_debug_continue(debug, ev.vcpu))
+			ret = auto_continue ? kvmi_debug_continue(debug, ev.vcpu) : 0;
+			/* kvmi_debug_finish() may have been faster. */
+			if (ret && !(__atomic_load_n(&finishing, __ATOMIC_RELAXED) && ret == -ENOENT))
 				failures++;
 			break;
 		case KVMI_DEBUG_STEPPED:
@@ -325,6 +325,7 @@ static void start(void)
 	stepped = paused = foreign = failures = next_seq = 0;
 	gone = false;
 	auto_continue = true;
+	finishing = false;
 	code_access = 7;
 	must(!kvmi_dom_open(peer_start(&peer, kernel, NULL), NULL, &dom));
 	must(!kvmi_debug_new(dom, &debug));
@@ -341,7 +342,9 @@ static void start(void)
 
 static void run(unsigned int vcpu)
 {
+	pthread_mutex_lock(&vcpus[vcpu].lock);
 	vcpus[vcpu].stop = false;
+	pthread_mutex_unlock(&vcpus[vcpu].lock);
 	must(!pthread_create(&vcpus[vcpu].thread, NULL, run_vcpu, &vcpus[vcpu]));
 }
 
@@ -408,6 +411,7 @@ static void test_finish(void)
 	uint64_t before;
 
 	start();
+	__atomic_store_n(&finishing, true, __ATOMIC_RELAXED);
 	for (i = 0; i < VCPUS; i++)
 		run(i);
 	/* In the middle of whatever goes on. */

@@ -191,8 +191,8 @@ static void handle(struct peer *peer, const struct peer_msg *msg)
 
 	switch (msg->id) {
 	case 1:
-		peer->answers++;
 		peer->last_answer = *msg;
+		__atomic_add_fetch(&peer->answers, 1, __ATOMIC_RELEASE);
 		break;
 	case 2:
 		put32(buf, 1);
