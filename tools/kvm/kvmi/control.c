@@ -583,8 +583,11 @@ static int parse_action(const char *text, uint8_t *action)
 		    text);
 }
 
-/* Until the watcher's end, or until the client's: that is when he hangs up. */
-static void send_events(struct client *c, struct vm *vm, struct watcher *w)
+/*
+ * Until the watcher's end, or until the client's: that is when he hangs up.
+ * Returns the last line, for when all is undone; NULL if nobody would hear it.
+ */
+static struct json_object *send_events(struct client *c, struct vm *vm, struct watcher *w)
 {
 	struct pollfd pfd[2] = {
 		{ .fd = c->fd, .events = POLLIN | POLLRDHUP },
@@ -600,11 +603,11 @@ static void send_events(struct client *c, struct vm *vm, struct watcher *w)
 	for (;;) {
 		while (vm_next_event(vm, w, &event, &ended))
 			if (line_send(c->fd, event_object(&event)))
-				return;
+				return NULL;
 		if (ended)
 			break;
 		if (poll(pfd, 2, -1) < 0 && errno != EINTR)
-			return;
+			return NULL;
 		/* He has had enough, and may still hear how much it was. */
 		if (pfd[0].revents) {
 			why = "interrupted";
@@ -612,7 +615,7 @@ static void send_events(struct client *c, struct vm *vm, struct watcher *w)
 		}
 		if (pfd[1].revents && read(w->wake_fd, &wakes, sizeof(wakes)) < 0 &&
 		    errno != EAGAIN)
-			return;
+			return NULL;
 	}
 	end = json_object_new_object();
 	json_add_string(end, "end", w->why[0] ? w->why : why);
@@ -625,7 +628,7 @@ static void send_events(struct client *c, struct vm *vm, struct watcher *w)
 			json_add_int(counts, event_kinds[i].name,
 				     w->counts[event_kinds[i].id]);
 	json_object_object_add(end, "counts", counts);
-	line_send(c->fd, end);
+	return end;
 }
 
 static int get_kinds(struct json_object *request, uint32_t *kinds)
@@ -684,7 +687,7 @@ static struct watcher *new_watcher(void)
 
 /* Send the reply, and then events, until either side has enough. */
 static int stream(struct client *c, struct vm *vm, struct watcher *w,
-		  struct json_object **reply)
+		  struct json_object **reply, struct json_object **end)
 {
 	int err = vm_watch(vm, w);
 
@@ -692,15 +695,22 @@ static int stream(struct client *c, struct vm *vm, struct watcher *w,
 		return err;
 	vm_describe(vm, *reply);
 	if (!line_send(c->fd, *reply))
-		send_events(c, vm, w);
+		*end = send_events(c, vm, w);
 	*reply = NULL;
 	vm_unwatch(vm, w);
 	return 0;
 }
 
+static void send_end(struct client *c, struct json_object *end)
+{
+	if (end)
+		line_send(c->fd, end);
+}
+
 static int do_watch(struct client *c, struct json_object *request,
 		    struct json_object **reply)
 {
+	struct json_object *end = NULL;
 	struct watcher *w = new_watcher();
 	struct vm *vm = NULL;
 	int err;
@@ -719,8 +729,9 @@ static int do_watch(struct client *c, struct json_object *request,
 	if (!err)
 		err = want_events(vm, w->kinds, true);
 	if (!err) {
-		err = stream(c, vm, w, reply);
+		err = stream(c, vm, w, reply, &end);
 		want_events(vm, w->kinds, false);
+		send_end(c, end);
 	}
 	if (vm)
 		vm_put(vm);
@@ -733,7 +744,7 @@ static int do_break(struct client *c, struct json_object *request,
 		    struct json_object **reply)
 {
 	const uint32_t kinds = 1U << KVMI_VCPU_EVENT_BREAKPOINT;
-	struct json_object *list;
+	struct json_object *list, *end = NULL;
 	struct watcher *w;
 	struct vm *vm;
 	uint64_t gva;
@@ -777,9 +788,11 @@ static int do_break(struct client *c, struct json_object *request,
 		/* The one that failed is not in place. */
 		n = err ? i - 1 : n;
 		if (!err)
-			err = stream(c, vm, w, reply);
+			err = stream(c, vm, w, reply, &end);
 		vm_remove_breaks(vm, w->gpas, n, err);
 		want_events(vm, kinds, false);
+		/* Whoever hears this finds the guest without them. */
+		send_end(c, end);
 	}
 	vm_put(vm);
 	free(w);

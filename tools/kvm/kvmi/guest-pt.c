@@ -99,7 +99,7 @@ static bool canonical(const struct guest_pt *pt, uint64_t gva)
  */
 int guest_pt_walk(struct guest_pt *pt, uint64_t gva, struct guest_mapping *m)
 {
-	uint64_t table = pt->root, entry = 0, mask;
+	uint64_t table = pt->root, entry = 0, mask = 0;
 	unsigned int level;
 	int err;
 

@@ -126,6 +126,7 @@ static int vcpu_range(struct vm *vm, int vcpu, uint32_t *first, uint32_t *end)
 	struct kvmi_vm_get_info_reply info;
 	int err;
 
+	*first = *end = 0;
 	err = kvmi_vm_get_info(vm->dom, &info);
 	if (err)
 		return fail_vm(vm, err);
