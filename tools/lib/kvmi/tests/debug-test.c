@@ -301,7 +301,7 @@ static void *take_events(void *arg)
 	({								\
 		unsigned int __i;					\
 									\
-		for (__i = 0; !(cond) && __i < 5000; __i++)		\
+		for (__i = 0; !(cond) && __i < 60000; __i++)		\
 			usleep(1000);					\
 		ok(cond, "%s", #cond);					\
 	})
