@@ -2,10 +2,11 @@
 /*
  * Tests of QEMU's introspection object, with a Linux guest.
  *
- * usage: qemu-test QEMU BZIMAGE INITRD KVMI TEXT_GPA BUSY_GPA [TEST]...
+ * usage: qemu-test QEMU BZIMAGE INITRD KVMI TEXT_GPA BUSY_GPA IDLE_GPA [TEST]...
  *
  * TEXT_GPA is where the guest kernel's code begins, which it does not write to,
- * BUSY_GPA is in a page that it writes to all the time.
+ * BUSY_GPA is in a page that it writes to all the time, and IDLE_GPA is that of
+ * code that it does not execute.
  *
  * usage: qemu-test --off QEMU
  *
@@ -37,7 +38,7 @@
 #define UUID		"11223344-5566-7788-99aa-bbccddeeff00"
 
 static const char *qemu, *kernel, *initrd, *kvmi;
-static __u64 text_gpa, busy_gpa;
+static __u64 text_gpa, busy_gpa, idle_gpa;
 static const char *only_tests[16];
 
 struct vm {
@@ -53,6 +54,7 @@ struct vm {
 };
 
 static struct tool tool;
+static __u64 tool_patch;	/* where the next one puts a breakpoint */
 
 /* --- waiting ---------------------------------------------------------------- */
 
@@ -64,11 +66,16 @@ static long long now_ms(void)
 	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
 }
 
-static void pause_ms(int ms)
+static void pause_us(int us)
 {
-	const struct timespec ts = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+	const struct timespec ts = { .tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000L };
 
 	nanosleep(&ts, NULL);
+}
+
+static void pause_ms(int ms)
+{
+	pause_us(ms * 1000);
 }
 
 #define soon_within(cond, ms)						\
@@ -102,17 +109,23 @@ static bool find_line(const char *path, const char *start, char *line, size_t si
 	return found;
 }
 
-static bool says(const char *path, const char *text)
+/* In how many lines? */
+static int count(const char *path, const char *text)
 {
-	bool found = false;
 	char buf[1024];
 	FILE *f = fopen(path, "re");
+	int n = 0;
 
-	while (f && !found && fgets(buf, sizeof(buf), f))
-		found = strstr(buf, text);
+	while (f && fgets(buf, sizeof(buf), f))
+		n += strstr(buf, text) != NULL;
 	if (f)
 		fclose(f);
-	return found;
+	return n;
+}
+
+static bool says(const char *path, const char *text)
+{
+	return count(path, text);
 }
 
 static void show(const char *path)
@@ -242,6 +255,23 @@ static bool vm_is_running(struct vm *vm)
 	return !strcmp(qmp_query(vm->qmp, "query-status", "status"), "running");
 }
 
+/* Runs a command of the human monitor's; what it prints. */
+static const char *hmp(struct vm *vm, const char *command)
+{
+	static char text[512];
+	struct json_object *answer, *value;
+	int id;
+
+	text[0] = '\0';
+	id = qmp_send(vm->qmp, "'execute': 'human-monitor-command', "
+		      "'arguments': {'command-line': '%s'}", command);
+	answer = qmp_answer(vm->qmp, id, WAIT_MS);
+	if (answer && json_object_object_get_ex(answer, "return", &value))
+		snprintf(text, sizeof(text), "%s", json_object_get_string(value));
+	json_object_put(answer);
+	return text;
+}
+
 static void guest_tell(struct vm *vm, const char *text)
 {
 	if (write(vm->words, text, strlen(text)) < 0)
@@ -294,7 +324,7 @@ static bool guest_is_up(struct vm *vm)
 
 /* --- the tool ------------------------------------------------------------------- */
 
-/* A tool that restricts pages and does as it is told. */
+/* A tool that restricts pages and does as it is told, at once. */
 static void tool_reset(void)
 {
 	int i;
@@ -302,7 +332,10 @@ static void tool_reset(void)
 	tool.arms = true;
 	tool.lets_go = true;
 	tool.answers = true;
+	tool.dawdles = 0;
 	tool.cookie_hash = NULL;
+	tool.odd_answer = 0;
+	tool.patch = tool_patch;
 	tool.vsock_port = 0;
 	tool.nr_pages = 65;
 	tool.pages[0] = busy_gpa & -4096ULL;
@@ -406,6 +439,10 @@ static void test_boot(void)
 	   vm_is(&vm, "hooked"), "boot: and after it");
 	has_text(qmp_query(vm.qmp, "query-introspection", NULL), "\"hooked\": 1",
 		 "boot: query-introspection counts");
+	has_text(hmp(&vm, "info introspection"), "introspection: hooked",
+		 "boot: info introspection has the state");
+	has_text(hmp(&vm, "info introspection"), "hooked: 1 times", "boot: and counts");
+	ok(qmp_event(vm.qmp, "INTROSPECTION_STATE", 0), "boot: there was an event");
 	end(&vm);
 }
 
@@ -481,6 +518,7 @@ static void test_key(void)
 	};
 	static __u8 wrong[20];
 	struct vm vm;
+	int before;
 
 	memcpy(wrong, right, sizeof(wrong));
 	wrong[19] ^= 1;
@@ -491,6 +529,11 @@ static void test_key(void)
 		      OBJECT(",key=s0")));
 	ok(soon(says(vm.log, "the tool does not know the key")), "key: a wrong one is refused");
 	ok(soon(tool.greeted >= 2), "key: QEMU tries again");
+	before = tool.greeted;
+	pause_ms(3000);
+	ok(tool.greeted > before && tool.greeted <= before + 4,
+	   "key: at the pace of the chardev");
+	is_num(count(vm.log, "does not know the key"), 1, "key: QEMU says so once");
 	is_num(tool.hooked, 0, "key: the guest is not hooked");
 	has_text(qmp_query(vm.qmp, "query-introspection", "error"), "does not know the key",
 		 "key: query-introspection says why");
@@ -514,6 +557,80 @@ static void test_silent(void)
 	ok(guest_is_up(&vm), "silent: the guest runs meanwhile");
 	tool.answers = true;
 	ok(soon(vm_is(&vm, "hooked")), "silent: the tool finds its voice");
+	end(&vm);
+}
+
+/* The answer to the hello: too short, then longer than it has to be. */
+static void test_answer(void)
+{
+	struct vm vm;
+
+	tool_reset();
+	tool.odd_answer = 23;
+	must(tool_start(&tool, TOOL_PATH));
+	must(wake(&vm, OBJECT("")));
+	ok(soon(says(vm.log, "handshake: struct_size 23 of the tool's answer")),
+	   "answer: a short one is refused");
+	tool.odd_answer = 0x10000000;
+	ok(soon(says(vm.log, "handshake: struct_size 268435456 of the tool's answer")),
+	   "answer: and one that cannot be");
+	is_num(tool.hooked, 0, "answer: the guest is not hooked");
+	ok(guest_is_up(&vm), "answer: it runs");
+	tool.odd_answer = 100;
+	ok(soon(tool.armed == 1) && events_flow(&vm), "answer: a long one is accepted");
+	end(&vm);
+}
+
+static bool plug(struct vm *vm, const char *more)
+{
+	return qmp_do(vm->qmp, "'execute': 'object-add', 'arguments': {"
+		      "'qom-type': 'introspection', 'id': 'k0', 'chardev': 'c0'%s}", more);
+}
+
+static bool unplug(struct vm *vm)
+{
+	return qmp_do(vm->qmp, "'execute': 'object-del', 'arguments': {'id': 'k0'}") &&
+	       soon(vm_is(vm, "none"));
+}
+
+/* Whatever KVM refuses is named, and tried again. */
+static void test_refused(void)
+{
+	static const char *const wrong[][2] = {
+		{ ", 'command': ['9999']", "KVM_INTROSPECTION_COMMAND: cannot allow '9999'" },
+		{ ", 'event': ['9999']", "KVM_INTROSPECTION_EVENT: cannot allow '9999'" },
+	};
+	char pid[16];
+	struct vm vm;
+	size_t i;
+	int before;
+
+	tool_reset();
+	tool.arms = false;
+	must(tool_start(&tool, TOOL_PATH));
+	must(wake(&vm, "-chardev socket,id=c0,path=" TOOL_PATH ",reconnect=1"));
+	must(guest_is_up(&vm));
+	for (i = 0; i < 2; i++) {
+		ok(plug(&vm, wrong[i][0]) && soon(says(vm.log, wrong[i][1])), "refused: %s",
+		   wrong[i][1]);
+		has_text(qmp_query(vm.qmp, "query-introspection", "error"), wrong[i][1],
+			 "refused: query-introspection says so");
+		before = tool.greeted;
+		ok(soon(tool.greeted > before), "refused: QEMU tries again");
+		ok(unplug(&vm), "refused: object-del");
+	}
+	snprintf(pid, sizeof(pid), "--pid=%d", vm.pid);
+	must(soon(tool.gone == tool.greeted));
+	before = tool.hooked;
+	ok(kvmi_does("hook", pid, "--socket=" TOOL_PATH, NULL) && soon(tool.hooked == before + 1),
+	   "refused: another has hooked the guest");
+	ok(plug(&vm, "") && soon(says(vm.log, "KVM_INTROSPECTION_HOOK: File exists")),
+	   "refused: KVM_INTROSPECTION_HOOK");
+	ok(says(vm.log, "kvmi unhook"), "refused: with the remedy");
+	is_num(tool.hooked, before + 1, "refused: the other is not disturbed");
+	ok(guest_is_well(&vm), "refused: the guest is well");
+	ok(kvmi_does("unhook", pid, NULL, NULL) && soon(tool.hooked == before + 2) &&
+	   soon(vm_is(&vm, "hooked")), "refused: QEMU's comes after it");
 	end(&vm);
 }
 
@@ -768,19 +885,38 @@ static bool snapshot(struct vm *vm, const char *what)
 		      "'tag': 't', 'vmstate': 'd0', 'devices': ['d0']}", what);
 }
 
+/*
+ * As start_watched(), with a tool that has put a breakpoint as well, and takes
+ * its time to take it out: what does not wait for that takes it along.
+ */
+static bool start_watched_patched(struct vm *vm)
+{
+	bool good;
+
+	tool_patch = idle_gpa;
+	good = start_watched(vm, ",unhook_timeout=3");
+	tool_patch = 0;
+	tool.dawdles = 500;
+	return good && is_num(tool_peek(&tool, idle_gpa), TOOL_BREAKPOINT,
+			      "with a breakpoint");
+}
+
 static void test_snapshot(void)
 {
+	struct json_object *answer;
 	long long start;
 	struct vm vm;
-	int events;
+	int events, own, id;
 
-	if (!start_watched(&vm, ",unhook_timeout=3"))
+	if (!start_watched_patched(&vm))
 		goto out;
+	own = tool.patched;
 	ok(add_disk(&vm), "snapshot: there is a place for them");
 	ok(snapshot(&vm, "save") && job_concludes(&vm, "j"), "snapshot: saved as a job");
 	is_num(tool.told, 1, "snapshot: the tool was told before");
 	ok(soon(tool.armed == 2) && events_flow(&vm) && guest_is_well(&vm),
 	   "snapshot: and watches again");
+	is_num(tool_peek(&tool, idle_gpa), TOOL_BREAKPOINT, "snapshot: with its breakpoint");
 	tool.arms = false;
 	ok(snapshot(&vm, "load") && job_concludes(&vm, "j"), "snapshot: loaded as a job");
 	is_num(tool.told, 2, "snapshot: the tool was told before");
@@ -788,22 +924,68 @@ static void test_snapshot(void)
 	events = tool.events;
 	ok(guest_is_well(&vm), "snapshot: the guest is well");
 	is_num(tool.events, events, "snapshot: nothing is restricted");
+	is_num(tool_peek(&tool, idle_gpa), own, "snapshot: no breakpoint was saved");
 	ok(tool_arm(&tool) && events_flow(&vm), "snapshot: until the tool restricts it");
 	tool.arms = true;
 
-	ok(qmp_do(vm.qmp, "'execute': 'human-monitor-command', "
-		  "'arguments': {'command-line': 'savevm m'}"), "snapshot: savevm");
+	ok(!*hmp(&vm, "savevm m"), "snapshot: savevm");
 	is_num(tool.told, 3, "snapshot: the tool was told before");
-	ok(soon(tool.hooked == 4) && soon(tool.armed >= 3) && events_flow(&vm),
+	ok(soon(tool.hooked == 4) && soon(tool.armed == 4) && events_flow(&vm),
 	   "snapshot: and is back");
+	tool.arms = false;
 	tool.lets_go = false;
 	start = now_ms();
-	ok(qmp_do(vm.qmp, "'execute': 'human-monitor-command', "
-		  "'arguments': {'command-line': 'loadvm m'}"),
-	   "snapshot: loadvm with a tool that ignores it");
-	ok(now_ms() - start >= 2900, "snapshot: after its time is up");
+	id = qmp_send(vm.qmp, "'execute': 'human-monitor-command', "
+		      "'arguments': {'command-line': 'loadvm m'}");
+	ok(soon(tool.told == 4) && answered_oob(&vm, "\"unhooking\""),
+	   "snapshot: QMP answers out of band while loadvm waits for a tool that ignores it");
+	answer = qmp_answer(vm.qmp, id, WAIT_MS);
+	has_text(json_object_to_json_string(answer), "has not let go of the VM within 3 s",
+		 "snapshot: loadvm is carried out and says so");
+	ok(!strstr(json_object_to_json_string(answer), "Error"), "snapshot: well");
+	json_object_put(answer);
+	ok(now_ms() - start >= 2900, "snapshot: after the tool's time is up");
 	ok(soon(tool.hooked == 5), "snapshot: it is back");
+	is_num(tool_peek(&tool, idle_gpa), own, "snapshot: savevm has saved no breakpoint");
+	events = tool.events;
 	ok(guest_is_well(&vm), "snapshot: the guest is well");
+	is_num(tool.events, events, "snapshot: nothing is restricted");
+out:
+	end(&vm);
+}
+
+/* Does the monitor carry it out, and do guest and tool go on then? */
+static bool goes_on_after(struct vm *vm, const char *command)
+{
+	int armed = tool.armed;
+
+	return !*hmp(vm, command) && soon(tool.armed == armed + 1) && events_flow(vm) &&
+	       guest_is_well(vm);
+}
+
+/*
+ * Wherever the guest is interrupted, in whatever the tool has it do, it goes on
+ * there: after each snapshot, and after each return to it.
+ */
+static void test_snapshot_again(void)
+{
+	char tag[32];
+	struct vm vm;
+	int i;
+
+	if (!start_watched(&vm, ""))
+		goto out;
+	must(add_disk(&vm));
+	for (i = 0; i < 10; i++) {
+		snprintf(tag, sizeof(tag), "savevm m%d", i % 3);
+		pause_us(i * 7919 % 20000);
+		if (!ok(goes_on_after(&vm, tag), "again: %s, round %d", tag, i))
+			break;
+		memcpy(tag, "load", 4);
+		pause_us(i * 6101 % 20000);
+		if (!ok(goes_on_after(&vm, tag), "again: %s, round %d", tag, i))
+			break;
+	}
 out:
 	end(&vm);
 }
@@ -812,11 +994,12 @@ static void migrate(bool ignored)
 {
 	const char *kind = ignored ? "migration, tool ignores it" : "migration";
 	struct vm vm, target;
-	int events;
+	int events, own;
 
 	memset(&target, 0, sizeof(target));
-	if (!start_watched(&vm, ",unhook_timeout=3"))
+	if (!start_watched_patched(&vm))
 		goto out;
+	own = tool.patched;
 	ok(vm_start(&target, "target", "-incoming defer " OBJECT("")), "%s: there is a target",
 	   kind);
 	pause_ms(1500);
@@ -840,6 +1023,10 @@ static void migrate(bool ignored)
 	events = tool.events;
 	ok(guest_is_well(&target), "%s: the guest is well", kind);
 	is_num(tool.events, events, "%s: no restriction has come with it", kind);
+	/* A tool that ignores what it is told leaves its own things behind. */
+	is_num(tool_peek(&tool, idle_gpa), ignored ? TOOL_BREAKPOINT : own,
+	       "%s: the breakpoint has %scome with it", kind, ignored ? "" : "not ");
+	tool.patch = 0;
 	ok(tool_arm(&tool) && events_flow(&target), "%s: until the tool restricts it", kind);
 	ok(guest_is_well(&target), "%s: and the guest is well then", kind);
 out:
@@ -871,11 +1058,27 @@ static void test_migration_cancelled(void)
 	ok(qmp_do(vm.qmp, "'execute': 'migrate_cancel'") &&
 	   soon_within(migrate_status(&vm, "cancelled"), 5000), "cancelled: at once");
 	ok(vm_is_running(&vm) && guest_is_well(&vm), "cancelled: the guest runs on");
-	ok(kill(vm.pid, 0) == 0, "cancelled: here");
-	/* The tool, told to, goes in the end. */
+	is_num(tool.hooked, 1, "cancelled: here, and the tool has not gone yet");
 	tool.lets_go = true;
+	ok(soon(tool.gone == 1) && soon(tool.armed == 2) && events_flow(&vm) &&
+	   guest_is_well(&vm), "cancelled: it goes and comes back");
 out:
 	vm_kill(&target);
+	end(&vm);
+}
+
+static void test_migration_failed(void)
+{
+	struct vm vm;
+
+	if (!start_watched(&vm, ""))
+		goto out;
+	ok(qmp_do(vm.qmp, "'execute': 'migrate', 'arguments': {'uri': 'exec:exit 1'}") &&
+	   soon(migrate_status(&vm, "failed")), "failed: a migration");
+	is_num(tool.told, 1, "failed: the tool was told");
+	ok(soon(tool.armed == 2) && events_flow(&vm) && guest_is_well(&vm),
+	   "failed: it is back");
+out:
 	end(&vm);
 }
 
@@ -914,31 +1117,57 @@ out:
 	end(&vm);
 }
 
+/* Does object-add fail, and name what is at fault? */
+static bool refuses(struct vm *vm, const char *properties, const char *why)
+{
+	struct json_object *answer;
+	bool good;
+	int id;
+
+	id = qmp_send(vm->qmp, "'execute': 'object-add', 'arguments': {"
+		      "'qom-type': 'introspection', 'id': 'k0', %s}", properties);
+	answer = qmp_answer(vm->qmp, id, WAIT_MS);
+	good = answer && json_object_object_get_ex(answer, "error", NULL) &&
+	       strstr(json_object_to_json_string(answer), why);
+	if (!good)
+		diag("%s", answer ? json_object_to_json_string(answer) : "no answer");
+	json_object_put(answer);
+	return good;
+}
+
 static void test_plug(void)
 {
+	static const char *const wrong[][2] = {
+		{ "'chardev': 'c0', 'event': ['nonsense']", "no event called 'nonsense'" },
+		{ "'chardev': 'c0', 'command': ['pf']", "no command called 'pf'" },
+		{ "'chardev': 'c0', 'command': ['1x']", "command '1x' is not a number" },
+		{ "'chardev': 'c1'", "there is no chardev 'c1'" },
+		{ "'chardev': 'words'", "chardev 'words' is not a socket" },
+		{ "'chardev': 'c0', 'key': 's1'", "key: " },
+		{ "'handshake_timeout': 1", "'chardev' is missing" },
+	};
 	struct vm vm;
+	size_t i;
 
 	tool_reset();
 	must(tool_start(&tool, TOOL_PATH));
 	must(wake(&vm, "-chardev socket,id=c0,path=" TOOL_PATH ",reconnect=1"));
 	ok(guest_is_up(&vm) && vm_is(&vm, "none"), "plug: a guest without the object");
-	ok(qmp_do(vm.qmp, "'execute': 'object-add', 'arguments': {"
-		  "'qom-type': 'introspection', 'id': 'k0', 'chardev': 'c0'}") &&
-	   soon(tool.armed == 1) && events_flow(&vm), "plug: object-add");
+	ok(plug(&vm, "") && soon(tool.armed == 1) && events_flow(&vm), "plug: object-add");
 	ok(!qmp_do(vm.qmp, "'execute': 'object-add', 'arguments': {"
 		   "'qom-type': 'introspection', 'id': 'k1', 'chardev': 'c0'}"),
 	   "plug: one for each VM");
-	ok(qmp_do(vm.qmp, "'execute': 'object-del', 'arguments': {'id': 'k0'}") &&
-	   soon(vm_is(&vm, "none")), "plug: object-del");
+	ok(vm_is(&vm, "hooked") && events_flow(&vm), "plug: the other is not disturbed");
+	ok(unplug(&vm), "plug: object-del");
 	is_num(tool.told, 1, "plug: has told the tool");
 	ok(guest_is_well(&vm), "plug: the guest is well");
-	ok(!qmp_do(vm.qmp, "'execute': 'object-add', 'arguments': {"
-		   "'qom-type': 'introspection', 'id': 'k0', 'chardev': 'c0', "
-		   "'event': ['nonsense']}") && vm_is(&vm, "none"),
-	   "plug: an unknown event is refused");
-	ok(qmp_do(vm.qmp, "'execute': 'object-add', 'arguments': {"
-		  "'qom-type': 'introspection', 'id': 'k0', 'chardev': 'c0'}") &&
-	   soon(tool.armed == 2) && events_flow(&vm), "plug: object-add again");
+	is_num(tool_peek(&tool, text_gpa), -ENOTCONN, "plug: which is gone");
+	for (i = 0; i < sizeof(wrong) / sizeof(*wrong); i++)
+		ok(refuses(&vm, wrong[i][0], wrong[i][1]) && vm_is(&vm, "none"),
+		   "plug: %s", wrong[i][1]);
+	ok(plug(&vm, "") && soon(tool.armed == 2) && events_flow(&vm), "plug: object-add again");
+	is_num(count(vm.log, "without a key any tool is accepted"), 1,
+	       "plug: QEMU has warned of no key once");
 	end(&vm);
 }
 
@@ -997,6 +1226,28 @@ static void test_off(void)
 	end(&vm);
 }
 
+/* Without KVM there is nothing to connect to a tool. */
+static void test_no_kvm(void)
+{
+	static const char log[] = WORK "/no-kvm.log";
+	int status = -1, fd;
+	pid_t pid;
+
+	pid = fork();
+	if (!pid) {
+		alarm(WAIT_S);
+		fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+		dup2(fd, 2);
+		execl(qemu, qemu, "-accel", "qtest", "-machine", "none", "-nodefaults", "-display",
+		      "none", "-chardev", "socket,id=c0,path=" TOOL_PATH ",reconnect=1",
+		      "-object", "introspection,id=k0,chardev=c0", NULL);
+		_exit(127);
+	}
+	waitpid(pid, &status, 0);
+	is_num(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 1, "no KVM: QEMU ends");
+	ok(says(log, "introspection needs KVM (-accel kvm)"), "no KVM: and says why");
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -1006,6 +1257,8 @@ static const struct {
 	{ "killed", test_killed },
 	{ "key", test_key },
 	{ "silent", test_silent },
+	{ "answer", test_answer },
+	{ "refused", test_refused },
 	{ "allow", test_allow },
 	{ "names", test_names },
 	{ "stop", test_stop },
@@ -1013,9 +1266,11 @@ static const struct {
 	{ "async", test_async },
 	{ "reset", test_reset },
 	{ "snapshot", test_snapshot },
+	{ "snapshot-again", test_snapshot_again },
 	{ "migration", test_migration },
 	{ "migration-ignored", test_migration_ignored },
 	{ "migration-cancelled", test_migration_cancelled },
+	{ "migration-failed", test_migration_failed },
 	{ "powerdown", test_powerdown },
 	{ "quit", test_quit },
 	{ "plug", test_plug },
@@ -1048,11 +1303,12 @@ int main(int argc, char **argv)
 		initrd = "/lab/guest.cpio";
 		tap_start(120);
 		test_off();
+		test_no_kvm();
 		return tap_done();
 	}
-	if (argc < 7) {
-		fprintf(stderr,
-			"usage: qemu-test QEMU BZIMAGE INITRD KVMI TEXT_GPA BUSY_GPA [TEST]...\n");
+	if (argc < 8) {
+		fprintf(stderr, "usage: qemu-test QEMU BZIMAGE INITRD KVMI "
+			"TEXT_GPA BUSY_GPA IDLE_GPA [TEST]...\n");
 		return 2;
 	}
 	qemu = argv[1];
@@ -1061,8 +1317,9 @@ int main(int argc, char **argv)
 	kvmi = argv[4];
 	text_gpa = strtoull(argv[5], NULL, 16);
 	busy_gpa = strtoull(argv[6], NULL, 16);
-	for (n = 7; n < argc && n - 7 < 15; n++)
-		only_tests[n - 7] = argv[n];
+	idle_gpa = strtoull(argv[7], NULL, 16);
+	for (n = 8; n < argc && n - 8 < 15; n++)
+		only_tests[n - 8] = argv[n];
 	f = fopen(WORK "/secret", "we");
 	must(f);
 	fputs("open sesame", f);

@@ -21,6 +21,14 @@ struct session {
 	int fd;
 };
 
+static long long now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+}
+
 static void pause_ms(int ms)
 {
 	const struct timespec ts = { .tv_nsec = ms * 1000000L };
@@ -41,15 +49,38 @@ static int set_access(struct tool *tool, struct kvmi_dom *dom, __u8 access)
 	return kvmi_vm_set_page_access(dom, entries, tool->nr_pages, NULL);
 }
 
+/* Puts the byte in and returns the one that was there, or -1. */
+static int swap_byte(struct kvmi_dom *dom, __u64 gpa, __u8 byte)
+{
+	__u8 old;
+
+	if (kvmi_vm_read_physical(dom, gpa, &old, 1) ||
+	    kvmi_vm_write_physical(dom, gpa, &byte, 1))
+		return -1;
+	return old;
+}
+
 static bool arm(struct tool *tool, struct kvmi_dom *dom)
 {
-	if (kvmi_vcpu_control_events(dom, 0, KVMI_VCPU_EVENT_PF, true) ||
+	if (tool->patch)
+		tool->patched = swap_byte(dom, tool->patch, TOOL_BREAKPOINT);
+	if ((tool->patch && tool->patched < 0) ||
+	    kvmi_vcpu_control_events(dom, 0, KVMI_VCPU_EVENT_PF, true) ||
 	    set_access(tool, dom, KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_X)) {
 		printf("# tool: arm: %s\n", kvmi_error());
 		return false;
 	}
 	tool->armed++;
 	return true;
+}
+
+static void let_go(struct tool *tool, struct kvmi_dom *dom)
+{
+	const __u8 all = KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W | KVMI_PAGE_ACCESS_X;
+
+	set_access(tool, dom, all);
+	if (tool->patched >= 0)
+		swap_byte(dom, tool->patch, tool->patched);
 }
 
 /* KVM may be asked before QEMU has allowed what is asked for. */
@@ -68,11 +99,15 @@ static int want_unhook_event(struct kvmi_dom *dom)
 /* Until the connection ends, by either side. */
 static void serve(struct tool *tool, struct kvmi_dom *dom)
 {
-	const __u8 all = KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W | KVMI_PAGE_ACCESS_X;
 	struct kvmi_event ev;
+	long long told = 0;
 	int err;
 
 	while (!tool->stopping) {
+		if (told && tool->lets_go && now_ms() >= told + tool->dawdles) {
+			let_go(tool, dom);
+			return;
+		}
 		err = kvmi_event_next(dom, &ev, TICK_MS);
 		if (!err)
 			continue;
@@ -80,10 +115,7 @@ static void serve(struct tool *tool, struct kvmi_dom *dom)
 			return;
 		if (ev.id == KVMI_VM_EVENT_UNHOOK) {
 			tool->told++;
-			if (tool->lets_go) {
-				set_access(tool, dom, all);
-				return;
-			}
+			told = now_ms();
 		} else if (ev.id & 1) {
 			tool->events += ev.id == KVMI_VCPU_EVENT_PF;
 			kvmi_event_reply(dom, &ev, KVMI_EVENT_ACTION_CONTINUE);
@@ -97,6 +129,29 @@ static void *arm_thread(void *arg)
 
 	tool_arm(tool);
 	return NULL;
+}
+
+/* An answer of any size, to which no key belongs. */
+static int answer_oddly(int fd, __u32 size)
+{
+	__u8 buf[TOOL_MAX_ANSWER] = { 0 };
+	size_t n = size;
+
+	if (recv(fd, buf, KVMI_HELLO_SIZE, MSG_WAITALL) != KVMI_HELLO_SIZE)
+		return -1;
+	memset(buf, 0, sizeof(buf));
+	memcpy(buf, &size, sizeof(size));
+	if (n < sizeof(size) || n > sizeof(buf))
+		n = sizeof(size);
+	return send(fd, buf, n, MSG_NOSIGNAL) == (ssize_t)n ? 0 : -1;
+}
+
+static int greet(struct tool *tool, int fd, struct kvmi_hello *hello)
+{
+	memset(hello, 0, sizeof(*hello));
+	if (tool->odd_answer)
+		return answer_oddly(fd, tool->odd_answer);
+	return kvmi_handshake_tool(fd, tool->cookie_hash, hello, HANDSHAKE_MS);
 }
 
 static void *session_thread(void *arg)
@@ -114,9 +169,10 @@ static void *session_thread(void *arg)
 			pause_ms(TICK_MS);
 		goto out;
 	}
-	if (kvmi_handshake_tool(session->fd, tool->cookie_hash, &hello, HANDSHAKE_MS))
+	if (greet(tool, session->fd, &hello))
 		goto out;
 	tool->hello = hello;
+	tool->patched = -1;
 	tool->greeted++;
 	if (kvmi_dom_open(session->fd, &hello, &dom))
 		goto out;
@@ -206,6 +262,7 @@ bool tool_start(struct tool *tool, const char *path)
 	tool->events = 0;
 	tool->told = 0;
 	tool->gone = 0;
+	tool->patched = -1;
 	tool->dom = NULL;
 	tool->listener = NULL;
 	tool->stopping = false;
@@ -250,6 +307,18 @@ int tool_check(struct tool *tool, bool event, int id)
 			      kvmi_vm_check_command(tool->dom, id);
 	pthread_mutex_unlock(&tool->lock);
 	return err;
+}
+
+int tool_peek(struct tool *tool, __u64 gpa)
+{
+	int err = -ENOTCONN;
+	__u8 byte;
+
+	pthread_mutex_lock(&tool->lock);
+	if (tool->dom)
+		err = kvmi_vm_read_physical(tool->dom, gpa, &byte, 1);
+	pthread_mutex_unlock(&tool->lock);
+	return err ? err : byte;
 }
 
 bool tool_arm(struct tool *tool)

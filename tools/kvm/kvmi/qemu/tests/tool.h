@@ -14,15 +14,20 @@
 #include <kvmi/libkvmi.h>
 
 #define TOOL_MAX_PAGES	256
+#define TOOL_MAX_ANSWER	200
+#define TOOL_BREAKPOINT	0xcc
 
 struct tool {
 	/* what it does; may be changed while it runs */
 	atomic_bool arms;		/* restricts pages, enables events */
-	atomic_bool lets_go;		/* when it is told to */
+	atomic_bool lets_go;		/* when it is told to, or was */
+	atomic_int dawdles;		/* for so many ms before that */
 	atomic_bool answers;		/* the VMM's hello */
 	const __u8 *cookie_hash;
+	__u32 odd_answer;		/* the size of one, if it is not as it should be */
 	__u64 pages[TOOL_MAX_PAGES];	/* gpas that lose write access */
 	int nr_pages;
+	__u64 patch;			/* gpa of the byte for which it puts a breakpoint */
 	unsigned short vsock_port;	/* listens there instead of on a path */
 
 	/* what it has seen */
@@ -32,6 +37,7 @@ struct tool {
 	atomic_int events;		/* page faults */
 	atomic_int told;		/* to let go */
 	atomic_int gone;		/* connections that ended */
+	int patched;			/* the byte that was there before */
 	struct kvmi_hello hello;	/* the last */
 
 	pthread_mutex_t lock;
@@ -50,6 +56,8 @@ void tool_stop(struct tool *tool);
 
 /* The result of checking a command or an event of the last VM. */
 int tool_check(struct tool *tool, bool event, int id);
+/* A byte of the last VM's memory, or an error. */
+int tool_peek(struct tool *tool, __u64 gpa);
 /* Have the tool restrict pages of the last VM now. */
 bool tool_arm(struct tool *tool);
 
