@@ -353,6 +353,7 @@ static unsigned int harvest(FIXTURE_DATA(ring) * self)
 		ring = vcpu_map_dirty_ring(self->env.run[i].vcpu);
 		for (;;) {
 			entry = &ring[self->next[i] % RING_ENTRIES];
+			/* pairs with smp_wmb() in kvm_dirty_ring_push() */
 			if (smp_load_acquire(&entry->flags) !=
 			    KVM_DIRTY_GFN_F_DIRTY)
 				break;
@@ -360,6 +361,7 @@ static unsigned int harvest(FIXTURE_DATA(ring) * self)
 			TEST_ASSERT(entry->offset < KVMI_TEST_PAGES,
 				    "page %llu", entry->offset);
 			self->dirtied[entry->offset]++;
+			/* pairs with smp_load_acquire() in kvm_dirty_gfn_harvested() */
 			smp_store_release(&entry->flags, KVM_DIRTY_GFN_F_RESET);
 			self->next[i]++;
 			nr++;
