@@ -230,6 +230,100 @@ TEST_F_TIMEOUT(walk, emulator, KVMI_TEST_TIMEOUT)
 	TEST_ASSERT_EQ(*(uint64_t *)kvmi_hva(env, PAGE, DATA), 7);
 }
 
+static uint64_t count_exits(int stats_fd)
+{
+	struct kvm_stats_header header;
+	struct kvm_stats_desc *descs;
+	uint64_t value = 0;
+	int i;
+
+	read_stats_header(stats_fd, &header);
+	descs = read_stats_descriptors(stats_fd, &header);
+	for (i = 0; i < header.num_desc; i++) {
+		struct kvm_stats_desc *desc;
+
+		desc = get_stats_descriptor(descs, i, &header);
+		if (!strcmp(desc->name, "exits"))
+			read_stat_data(stats_fd, &header, desc, &value, 1);
+	}
+	free(descs);
+	TEST_ASSERT(value, "no counter of exits");
+
+	return value;
+}
+
+/* The least that it takes; the host's interrupts cause exits, too. */
+static unsigned int exits_of(FIXTURE_DATA(walk) * self, const struct access *a,
+			     uint8_t table, uint64_t bits)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_recs recs = { .action = CONTINUE };
+	uint64_t *leaf = self->entry[PG_LEVEL_4K];
+	unsigned int i, least = ~0;
+
+	for (i = 0; i < 10; i++) {
+		uint64_t exits;
+
+		set_table(env, leaf, table);
+		*leaf = (*leaf & ~(PTE_A | PTE_D)) | bits;
+		/* KVM maps what it has not mapped yet. */
+		kvmi_env_access(env, 0, a->insn, kvmi_gva(PAGE, a->offset), 1,
+				kvmi_record, &recs, NULL);
+		*leaf = (*leaf & ~(PTE_A | PTE_D)) | bits;
+		exits = count_exits(self->stats_fd);
+		kvmi_env_access(env, 0, a->insn, kvmi_gva(PAGE, a->offset), 1,
+				kvmi_record, &recs, NULL);
+		exits = count_exits(self->stats_fd) - exits;
+		least = min_t(unsigned int, least, exits);
+	}
+
+	return least;
+}
+
+/* Does KVM carry out the instruction, which may end with the first exit? */
+static bool is_emulated(struct kvmi_env *env, const struct access *a)
+{
+	return !kvmi_can_step(&env->tool) || (a->insn != kvmi_insn_sse_add &&
+					      a->insn != kvmi_insn_sse_write);
+}
+
+/*
+ * What a walk costs.  The CPU always writes to the table, unless it is Intel's
+ * and EPT has no accessed and dirty bits: then it does if there is one to set.
+ */
+TEST_F_TIMEOUT(walk, exits, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	bool always = host_cpu_is_amd || get_kvm_intel_param_bool("eptad");
+	int i, set;
+
+	if (!kvm_is_tdp_enabled())
+		SKIP(return, SHADOW);
+
+	for (i = 0; i < ARRAY_SIZE(accesses); i++) {
+		const struct access *a = &accesses[i];
+
+		if (!can_do(env, a))
+			continue;
+
+		for (set = 0; set < 2; set++) {
+			uint64_t bits = set ? PTE_A | PTE_D : 0;
+			unsigned int base, exits;
+
+			base = exits_of(self, a, KVMI_ACCESS_ALL, bits);
+			exits = exits_of(self, a, R | X, bits) - base;
+			ksft_print_msg("%s, bits %s: %u + %u exits\n", a->name,
+				       set ? "set" : "clear", base, exits);
+			if (set && !always)
+				TEST_ASSERT(!exits, "%u exits", exits);
+			else if (always && is_emulated(env, a))
+				TEST_ASSERT(exits == 1, "%u exits", exits);
+			else
+				TEST_ASSERT(exits < 16, "%u exits", exits);
+		}
+	}
+}
+
 /* ---- with an event ---- */
 
 TEST_F_TIMEOUT(walk, control, KVMI_TEST_TIMEOUT)
