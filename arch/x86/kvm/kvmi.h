@@ -13,6 +13,9 @@
 #include <uapi/linux/kvmi.h>
 #include "kvm_emulate.h"
 
+/* A linear address that is not known */
+#define KVMI_NO_GVA	(~(gva_t)0)
+
 /* The MSR bitmaps of both vendors cover twice as many. */
 #define KVMI_NUM_MSRS	0x2000
 
@@ -34,6 +37,8 @@ bool __kvmi_emulator_access(struct kvm_vcpu *vcpu, gva_t gva,
 bool __kvmi_emulator_gpa(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa,
 			 u8 access);
 u8 kvmi_hw_denied(u8 denied, u8 relaxed);
+gpa_t kvmi_translate(struct kvm_vcpu *vcpu, gva_t gva, u64 pferr);
+gva_t kvmi_insn_gva(struct kvm_vcpu *vcpu, gpa_t gpa, u8 access);
 bool kvmi_emulator_is_exact(const struct x86_emulate_ctxt *ctxt);
 int kvmi_emulate_insn(struct kvm_vcpu *vcpu);
 void kvmi_give_up_insn(struct kvm_vcpu *vcpu, u8 access);

@@ -28,8 +28,6 @@
 #include "smm.h"
 #include "x86.h"
 
-#define KVMI_NO_GVA	(~(gva_t)0)
-
 /*
  * An emulator of SVM under this KVM may get the trap wrong that ends a step:
  * Bochs hands the guest's #DB to the host.
@@ -43,7 +41,15 @@ static bool kvmi_is_vcpu_restricted(struct kvm_vcpu *vcpu)
 	return !is_guest_mode(vcpu) && !is_smm(vcpu);
 }
 
-static gpa_t kvmi_translate(struct kvm_vcpu *vcpu, gva_t gva, u64 pferr)
+/**
+ * kvmi_translate - translate an address as the guest would at the moment
+ * @vcpu: the vCPU
+ * @gva: a linear address
+ * @pferr: what for, in PFERR_* terms; KVM sees to PFERR_USER_MASK
+ *
+ * Return: the guest-physical address, or INVALID_GPA.
+ */
+gpa_t kvmi_translate(struct kvm_vcpu *vcpu, gva_t gva, u64 pferr)
 {
 	struct kvm_mmu *mmu = vcpu->arch.walk_mmu;
 
@@ -75,22 +81,6 @@ static gva_t kvmi_fetch_gva(struct kvm_vcpu *vcpu, gfn_t gfn)
 	return KVMI_NO_GVA;
 }
 
-/*
- * With shadow paging the fault is on a linear address.  VMX tells the address
- * of an access that it has translated.  SVM does not: CR2 is the guest's.
- */
-static gva_t kvmi_fault_gva(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
-{
-	if (!fault->is_tdp)
-		return fault->addr;
-
-	if (kvm_x86_ops.get_fault_gva)
-		return fault->error_code & PFERR_GUEST_FINAL_MASK ?
-		       kvm_x86_call(get_fault_gva)(vcpu) : KVMI_NO_GVA;
-
-	return fault->exec ? kvmi_fetch_gva(vcpu, fault->gfn) : KVMI_NO_GVA;
-}
-
 /* Did the CPU fault while it read or updated the guest's page tables? */
 static bool kvmi_is_page_walk(struct kvm_page_fault *fault)
 {
@@ -103,6 +93,27 @@ static u8 kvmi_fault_access(struct kvm_page_fault *fault)
 		return KVMI_PAGE_ACCESS_X;
 
 	return fault->write ? KVMI_PAGE_ACCESS_W : KVMI_PAGE_ACCESS_R;
+}
+
+/*
+ * With shadow paging the fault is on a linear address.  VMX tells the address
+ * of an access that it has translated.  SVM does not: CR2 is the guest's.  It
+ * takes a look at the instruction, if it is the instruction that accesses.
+ */
+static gva_t kvmi_fault_gva(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
+{
+	if (!fault->is_tdp)
+		return fault->addr;
+
+	if (kvm_x86_ops.get_fault_gva)
+		return fault->error_code & PFERR_GUEST_FINAL_MASK ?
+		       kvm_x86_call(get_fault_gva)(vcpu) : KVMI_NO_GVA;
+
+	if (fault->exec)
+		return kvmi_fetch_gva(vcpu, fault->gfn);
+
+	return kvmi_arch_vcpu_is_delivering(vcpu) ? KVMI_NO_GVA :
+	       kvmi_insn_gva(vcpu, fault->addr, kvmi_fault_access(fault));
 }
 
 /*
