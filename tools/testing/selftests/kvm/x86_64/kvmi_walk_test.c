@@ -230,6 +230,54 @@ TEST_F_TIMEOUT(walk, emulator, KVMI_TEST_TIMEOUT)
 	TEST_ASSERT_EQ(*(uint64_t *)kvmi_hva(env, PAGE, DATA), 7);
 }
 
+static void skip_ud(struct ex_regs *regs)
+{
+	regs->rip += 2;
+	regs->rax = 0x600d;
+}
+
+/* The CPU walks to the stack that it pushes an exception's frame onto. */
+TEST_F_TIMEOUT(walk, delivery, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	uint64_t *leaf = self->entry[PG_LEVEL_4K];
+	uint64_t top = kvmi_gva(PAGE, 0x400);
+	int access, walks;
+
+	if (!kvm_is_tdp_enabled())
+		SKIP(return, SHADOW);
+
+	vm_install_exception_handler(env->vm, UD_VECTOR, skip_ud);
+	for (walks = 0; walks < 2; walks++) {
+		TEST_ASSERT_EQ(control_walks(env, true,
+					     walks ? KVMI_PF_WALK : 0), 0);
+		for (access = 0; access <= KVMI_ACCESS_ALL; access++) {
+			bool denied = (access & (R | W)) != (R | W);
+			struct kvmi_recs recs = { .action = CONTINUE };
+			const struct kvmi_event *ev = recs.ev;
+			uint64_t result;
+
+			set_table(env, leaf, access);
+			*leaf &= ~(PTE_A | PTE_D);
+			kvmi_env_access(env, 0, kvmi_insn_ud_stack, top, 0,
+					kvmi_record, &recs, &result);
+			TEST_ASSERT_EQ(result, 0x600d);
+			TEST_ASSERT_EQ(*leaf & (PTE_A | PTE_D), PTE_A | PTE_D);
+
+			/* The handler walks there again to go back. */
+			TEST_ASSERT(walks && denied ? recs.nr : !recs.nr,
+				    "access %d: %u events", access, recs.nr);
+			if (!recs.nr)
+				continue;
+			TEST_ASSERT_EQ(ev->pf.flags, KVMI_PF_WALK);
+			TEST_ASSERT_EQ(ev->pf.gpa, table_gpa(env, leaf));
+			TEST_ASSERT(host_cpu_is_amd ? ev->pf.gva == ~0ull :
+				    ev->pf.gva < top && ev->pf.gva >= top - 0x40,
+				    "gva %#llx", ev->pf.gva);
+		}
+	}
+}
+
 static uint64_t count_exits(int stats_fd)
 {
 	struct kvm_stats_header header;
