@@ -246,6 +246,9 @@ TEST_F_TIMEOUT(walk, delivery, KVMI_TEST_TIMEOUT)
 
 	if (!kvm_is_tdp_enabled())
 		SKIP(return, SHADOW);
+	/* What cannot be stepped is emulated, and that is no way to deliver. */
+	if (!kvmi_can_step(&env->tool))
+		SKIP(return, "the CPU cannot step");
 
 	vm_install_exception_handler(env->vm, UD_VECTOR, skip_ud);
 	for (walks = 0; walks < 2; walks++) {
