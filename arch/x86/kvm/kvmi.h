@@ -34,6 +34,9 @@ bool __kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
 			      struct kvm_page_fault *fault);
 bool __kvmi_emulator_access(struct kvm_vcpu *vcpu, gva_t gva,
 			    unsigned int bytes, u64 pferr, u8 access);
+bool __kvmi_emulator_write_faults(struct kvm_vcpu *vcpu, gva_t gva,
+				  unsigned int bytes,
+				  struct x86_exception *exception);
 bool __kvmi_emulator_gpa(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa,
 			 u8 access);
 u8 kvmi_hw_denied(u8 denied, u8 relaxed);
@@ -228,7 +231,16 @@ static inline bool kvmi_emulator_access(struct kvm_vcpu *vcpu, gva_t gva,
 	       __kvmi_emulator_access(vcpu, gva, bytes, pferr, access);
 }
 
-/* The same, where the address has been translated. */
+/* Does the guest get a page fault of one of the pages that are written to? */
+static inline bool kvmi_emulator_write_faults(struct kvm_vcpu *vcpu, gva_t gva,
+					      unsigned int bytes,
+					      struct x86_exception *exception)
+{
+	return kvmi_hooked() &&
+	       __kvmi_emulator_write_faults(vcpu, gva, bytes, exception);
+}
+
+/* The same as kvmi_emulator_access(), where the address has been translated. */
 static inline bool kvmi_emulator_gpa(struct kvm_vcpu *vcpu, gva_t gva,
 				     gpa_t gpa, u8 access)
 {
@@ -393,6 +405,13 @@ static inline bool kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
 static inline bool kvmi_emulator_access(struct kvm_vcpu *vcpu, gva_t gva,
 					unsigned int bytes, u64 pferr,
 					u8 access)
+{
+	return false;
+}
+
+static inline bool kvmi_emulator_write_faults(struct kvm_vcpu *vcpu, gva_t gva,
+					      unsigned int bytes,
+					      struct x86_exception *exception)
 {
 	return false;
 }

@@ -310,7 +310,38 @@ bool __kvmi_emulator_access(struct kvm_vcpu *vcpu, gva_t gva,
 }
 
 /**
- * __kvmi_emulator_gpa - the same, once the emulator knows where it goes
+ * __kvmi_emulator_write_faults - does the guest's own page fault come first?
+ * @vcpu: the vCPU
+ * @gva: the linear address that the emulator is going to write to
+ * @bytes: how much, at most two pages
+ * @exception: set to the fault if there is one
+ *
+ * The emulator writes page by page.  The CPU looks at both before it writes:
+ * a store that faults has not written anything.
+ */
+bool __kvmi_emulator_write_faults(struct kvm_vcpu *vcpu, gva_t gva,
+				  unsigned int bytes,
+				  struct x86_exception *exception)
+{
+	struct kvm_mmu *mmu = vcpu->arch.walk_mmu;
+	gva_t last = gva + bytes - 1;
+	u64 pferr = PFERR_WRITE_MASK;
+
+	if (!kvmi_is_vcpu_restricted(vcpu))
+		return false;
+
+	if (kvm_x86_call(get_cpl)(vcpu) == 3)
+		pferr |= PFERR_USER_MASK;
+	if (!is_64_bit_mode(vcpu))
+		last = (u32)last;
+
+	return mmu->gva_to_gpa(vcpu, mmu, gva, pferr, exception) == INVALID_GPA ||
+	       mmu->gva_to_gpa(vcpu, mmu, ALIGN_DOWN(last, PAGE_SIZE), pferr,
+			       exception) == INVALID_GPA;
+}
+
+/**
+ * __kvmi_emulator_gpa - does it have to, once it knows where the access goes?
  * @vcpu: the vCPU
  * @gva: the linear address that the emulator is going to access
  * @gpa: the guest-physical address it was translated to
