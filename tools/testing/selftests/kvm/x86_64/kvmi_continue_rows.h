@@ -126,6 +126,8 @@ ROW(lcall_gdt, "lcall *(%rdi)", .g = R, .prep = prep_a_far, .len = 6,
 	.qemu = "has 32 bits of RSP only")
 ROW(lretq_gdt, "lretq", .g = R, .prep = prep_stack_far)
 ROW(iretq_gdt, "iretq", .s = R, .g = R, .prep = prep_stack_iret, .native = true)
+ROW(iretq_gdt_accessed, "iretq", .s = R, .g = RW, .prep = prep_stack_iret_new, .native = true,
+	.sregs = true, .qemu = "does not set the accessed bit")
 ROW(lcall_gate, "lcall *(%rdi)", .a = R, .s = W, .g = R, .prep = prep_a_gate, .len = 6,
 	.native = true)
 ROW(int_n, "int $0x80", .c = X, .fault = FAULT(0x80), .native = true)
@@ -607,6 +609,15 @@ ROW(fault_cmpxchg_ro, "mov (%rdi), %rax; lock cmpxchg %rdx, (%r9)", .a = R,
 ROW(fault_jmp_mem, "jmp *(%rdi)", .a = R, .prep = prep_a_nowhere, .fault = FAULT(PF_VECTOR))
 ROW(fault_ret, "ret", .s = R, .prep = prep_stack_nowhere, .fault = FAULT(PF_VECTOR))
 ROW(fault_load_cross, "movq 4(%r11), %rax", .d = R, .lax = true, .fault = FAULT(PF_VECTOR))
+ROW(fault_store_cross, "movq %rax, 4(%r11)", .d = W, .lax = true, .fault = FAULT(PF_VECTOR))
+ROW(fault_push_cross, "lea 12(%r11), %rsp; push %rax", .d = W, .lax = true,
+	.fault = FAULT(PF_VECTOR))
+ROW(fault_addq_cross, "addq %rax, 4(%r11)", .d = RW, .lax = true, .fault = FAULT(PF_VECTOR),
+	.qemu = "takes the write for a read")
+ROW(fault_vmovdqu_store_cross, "vmovdqu %ymm1, -8(%r11)", .d = W, .lax = true,
+	.fault = FAULT(PF_VECTOR), .cpu = CPU_AVX, .native = true)
+ROW(fault_fwait, "fldcw (%rdi); fldz; fdivr %st(1), %st; fwait", .a = R, .c = X, .val = 0x37b,
+	.val_size = 2, .fault = FAULT(MF_VECTOR), .native = true)
 ROW(fault_lretq, "lretq", .s = R, .prep = prep_stack_far_bad, .fault = FAULT(GP_VECTOR))
 ROW(fault_iretq, "iretq", .s = R, .prep = prep_stack_iret_bad, .fault = FAULT(GP_VECTOR),
 	.native = true)

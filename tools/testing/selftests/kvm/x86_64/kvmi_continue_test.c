@@ -53,6 +53,7 @@ kvm_static_assert(KVMI_TEST_GVA + PAGE_A * PAGE_SIZE + A_OFF == 0x10000001340);
 #define SEL_TSS_NEW	"0x50"
 #define SEL_CODE	0x8
 #define SEL_DATA	0x10
+#define SEL_STACK_NEW	0x28
 #define SEL_CODE_NEW	0x30
 #define SEL_GATE	0x60
 #define SEL_NOTHING	0x7f8
@@ -454,6 +455,12 @@ static void iret_frame(const struct setup *s, uint16_t cs, uint16_t ss)
 PREP(stack_iret)
 {
 	iret_frame(s, SEL_CODE, SEL_DATA);
+}
+
+/* to segments that nobody has loaded yet */
+PREP(stack_iret_new)
+{
+	iret_frame(s, SEL_CODE_NEW, SEL_STACK_NEW);
 }
 
 PREP(stack_iret_bad)
