@@ -31,6 +31,7 @@ help:
 	@echo "make selftests  the kernel's own tests of KVM, static"
 	@echo "make tools      libkvmi and the kvmi command"
 	@echo "make qemu       a QEMU that connects to a tool by itself"
+	@echo "make bochs      the Bochs of lab/run, which is later than Debian 12's"
 	@echo "make debug      a kernel with lockdep and KASAN, for lab/run -k"
 	@echo "make vanilla    the kernel without this project, for comparisons"
 	@echo "make packages   install what all of this needs"
@@ -68,6 +69,10 @@ qemu:
 	@lab/packages qemu
 	@lab/qemu
 
+.PHONY: bochs
+bochs: needs
+	@lab/bochs
+
 .PHONY: debug
 debug: tree
 	@lab/kbuild debug
@@ -83,15 +88,15 @@ refresh:
 	@lab/tree refresh $(PATCH)
 
 .PHONY: first-hour
-first-hour: kernel
+first-hour: kernel bochs
 	@lab/first-hour
 
 .PHONY: demo
-demo: kernel $(if $(filter qemu-object,$(VMM)),qemu)
+demo: kernel $(if $(filter qemu-object,$(VMM)),qemu) $(if $(filter intel,$(V)),bochs)
 	@lab/demo -v $(V) -w $(VMM)
 
 .PHONY: bench
-bench: kernel
+bench: kernel bochs
 	@lab/bench
 
 .PHONY: test
