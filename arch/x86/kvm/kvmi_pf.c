@@ -17,7 +17,6 @@
  */
 
 #include <linux/kvmi_arch.h>
-#include <linux/moduleparam.h>
 #include <linux/sched/signal.h>
 #include <asm/insn.h>
 #include "kvm_cache_regs.h"
@@ -27,13 +26,6 @@
 #include "mmu/mmu_internal.h"
 #include "smm.h"
 #include "x86.h"
-
-/*
- * An emulator of SVM under this KVM may get the trap wrong that ends a step:
- * Bochs hands the guest's #DB to the host.
- */
-static bool __read_mostly introspection_native = true;
-module_param(introspection_native, bool, 0444);
 
 /* Do restrictions concern what the vCPU does at the moment? */
 static bool kvmi_is_vcpu_restricted(struct kvm_vcpu *vcpu)
@@ -389,11 +381,6 @@ int kvmi_emulate_insn(struct kvm_vcpu *vcpu)
 	return kvm_emulate_instruction(vcpu, 0);
 }
 
-static bool kvmi_can_go_on_natively(void)
-{
-	return introspection_native && kvmi_arch_step_is_supported();
-}
-
 /*
  * The emulator stops in the middle of a string, and before it has seen that
  * it is at the end.  To go on in the guest would make an access again which
@@ -435,7 +422,7 @@ int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu)
 
 	if (ctxt->given_up)
 		return kvmi_restart_insn(vcpu);
-	if (!kvmi_can_go_on_natively())
+	if (!kvmi_arch_step_is_supported())
 		return kvmi_emulate_whole(vcpu, 0);
 
 	r = x86_decode_emulated_instruction(vcpu, 0, NULL, 0);

@@ -33,10 +33,18 @@
  */
 
 #include <linux/kvmi_arch.h>
+#include <linux/moduleparam.h>
 #include "kvm_cache_regs.h"
 #include "kvmi.h"
 #include "smm.h"
 #include "x86.h"
+
+/*
+ * An emulator of SVM under this KVM may get the trap wrong that ends a step:
+ * Bochs before 3.0 hands the guest's #DB to the host.
+ */
+static bool __read_mostly introspection_step = true;
+module_param(introspection_step, bool, 0444);
 
 /* Does the vCPU do something that is not stepped, although it is on? */
 static bool kvmi_is_vcpu_elsewhere(struct kvm_vcpu *vcpu)
@@ -51,11 +59,11 @@ static bool kvmi_can_step_now(struct kvm_vcpu *vcpu)
 }
 
 /**
- * kvmi_arch_step_is_supported - can this CPU step?
+ * kvmi_arch_step_is_supported - can this CPU step, and is it to?
  */
 bool kvmi_arch_step_is_supported(void)
 {
-	return kvm_caps.can_step;
+	return kvm_caps.can_step && introspection_step;
 }
 
 /* A vCPU that is stepped must run into all hooks until it is not any more. */

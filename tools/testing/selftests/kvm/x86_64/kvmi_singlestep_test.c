@@ -6,9 +6,8 @@
  * push, flags, DR6) is compared with what it leaves behind when nobody steps
  * the vCPU.
  *
- * What the emulators cannot do: Bochs' VMX has no monitor trap flag, and its SVM
- * leaves the trap of an intercepted #DB to the host, which dies of it.  QEMU
- * takes no breakpoints from the VMCB's DR7, and has an ICEBP of its own.
+ * What the emulators cannot do: QEMU takes no breakpoints from the VMCB's DR7,
+ * and has an ICEBP of its own.
  */
 #include "test_util.h"
 #include "kvm_util.h"
@@ -432,13 +431,6 @@ static uint64_t guest_syscall(uint64_t gva, uint64_t val, uint64_t arg)
 
 static bool can_step;
 
-/* A CPU of a kind that nobody has any more, but Bochs */
-static bool is_bochs_svm(void)
-{
-	return host_cpu_is_amd && this_cpu_family() == 0x15 &&
-	       this_cpu_model() == 0x1;
-}
-
 static void make_user(struct kvm_vm *vm, uint64_t gva)
 {
 	int level;
@@ -499,9 +491,7 @@ FIXTURE_SETUP(singlestep)
 {
 	create(&self->env);
 	if (!can_step)
-		SKIP(return, "the CPU has no monitor trap flag");
-	if (is_bochs_svm())
-		SKIP(return, "Bochs: the host takes an intercepted #DB");
+		SKIP(return, "no single-step: no monitor trap flag, or kvm.introspection_step is off");
 }
 
 FIXTURE_TEARDOWN(singlestep)

@@ -472,7 +472,7 @@ TEST_F_TIMEOUT(walk, order, KVMI_TEST_TIMEOUT)
 	if (!kvm_is_tdp_enabled())
 		SKIP(return, SHADOW);
 	if (!kvmi_can_step(&env->tool))
-		SKIP(return, "Bochs cannot step");
+		SKIP(return, "the CPU cannot step");
 
 	TEST_ASSERT_EQ(control_walks(env, true, KVMI_PF_WALK), 0);
 	for (level = PG_LEVEL_4K; level <= PG_LEVEL_1G; level++)

@@ -193,11 +193,7 @@ int __kvmi_write_physical(struct kvmi_tool *tool, uint64_t gpa, uint16_t size,
 			  const void *data);
 int __kvmi_pause_vcpu(struct kvmi_tool *tool, uint16_t vcpu, bool wait);
 
-/*
- * Can KVM have a vCPU execute one instruction?  Not in Bochs: its VMX has no
- * monitor trap flag, and its SVM leaves the trap of an intercepted #DB to the
- * host, which dies of it.
- */
+/* Can KVM have a vCPU execute one instruction? */
 bool kvmi_can_step(struct kvmi_tool *tool);
 
 /* ---- what the guest does ---- */

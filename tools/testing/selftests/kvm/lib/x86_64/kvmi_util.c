@@ -574,14 +574,11 @@ int __kvmi_pause_vcpu(struct kvmi_tool *tool, uint16_t vcpu, bool wait)
 
 bool kvmi_can_step(struct kvmi_tool *tool)
 {
-	/* A CPU of a kind that nobody has any more, but Bochs */
-	bool bochs_svm = host_cpu_is_amd && this_cpu_family() == 0x15 &&
-			 this_cpu_model() == 0x1;
 	struct kvmi_get_version_reply version;
 
 	kvmi_cmd(tool, KVMI_GET_VERSION, NULL, 0, &version, sizeof(version));
 
-	return version.features.singlestep && !bochs_svm;
+	return version.features.singlestep;
 }
 
 /* ---- what the guest does ---- */
