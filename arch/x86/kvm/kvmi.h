@@ -284,6 +284,21 @@ static inline bool kvmi_is_step_armed(struct kvm_vcpu *vcpu)
 	return kvmi_hooked() && vcpu->arch.kvmi_step.armed;
 }
 
+/*
+ * Does a trap that was to stop the guest for the VMM come too late?  It would go
+ * to the guest, now that the VMM does not step any more.
+ */
+static inline bool kvmi_takes_back_vmm_trap(struct kvm_vcpu *vcpu)
+{
+	bool late = vcpu->arch.kvmi_step.vmm_trap &&
+		    !(vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP);
+
+	if (late)
+		vcpu->arch.kvmi_step.vmm_trap = false;
+
+	return late;
+}
+
 /* KVM has executed an instruction of the guest's. */
 static inline void kvmi_step_emulated(struct kvm_vcpu *vcpu)
 {
@@ -453,6 +468,11 @@ static inline bool kvmi_is_step_armed(struct kvm_vcpu *vcpu)
 }
 
 static inline void kvmi_step_leave(struct kvm_vcpu *vcpu, bool done) { }
+
+static inline bool kvmi_takes_back_vmm_trap(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
 
 static inline void kvmi_step_emulated(struct kvm_vcpu *vcpu) { }
 

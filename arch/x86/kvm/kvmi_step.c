@@ -21,8 +21,9 @@
  *
  * VMX has the monitor trap flag for it.  An exit caused by it follows an
  * instruction or the delivery of an event, comes before any other exit, and
- * leaves the guest's own traps pending in the VMCS.  SVM has nothing but TF,
- * which belongs to the guest: see svm/kvmi_step.c.
+ * leaves the guest's own traps pending in the VMCS, and that of a VMM which steps
+ * as well: KVM_SET_GUEST_DEBUG must take that back.  SVM has nothing but TF, which
+ * belongs to the guest: see svm/kvmi_step.c.
  *
  * Interrupts, NMIs and SMIs are held back while a vCPU is stepped, except for
  * a halted one, which has nothing else to do.  A step does not follow the vCPU
@@ -210,7 +211,10 @@ EXPORT_SYMBOL_GPL(__kvmi_step_enter);
  */
 void kvmi_step_leave(struct kvm_vcpu *vcpu, bool done)
 {
-	vcpu->arch.kvmi_step.armed = false;
+	struct kvmi_step *step = &vcpu->arch.kvmi_step;
+
+	step->armed = false;
+	step->vmm_trap = done && (vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP);
 	if (done)
 		__kvmi_step_emulated(vcpu);
 }
