@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * KVM introspection on x86: which instructions the emulator executes exactly
+ * KVM introspection on x86: what the emulator knows exactly of an instruction
  *
  * To have the CPU execute an instruction costs about ten times as much as to
  * emulate it (kvmi_root.c, kvmi_step.c).  So what guests do all the time is
@@ -103,4 +103,42 @@ bool kvmi_emulator_is_exact(const struct x86_emulate_ctxt *ctxt)
 	}
 
 	return false;
+}
+
+/* CMPXCHG8B and CMPXCHG16B, of which the emulator lacks the latter */
+static bool kvmi_is_wide_cmpxchg(const struct x86_emulate_ctxt *ctxt)
+{
+	return ctxt->opcode_len == 2 && ctxt->b == 0xc7 &&
+	       ((ctxt->modrm >> 3) & 7) == 1;
+}
+
+static bool kvmi_is_plain_store(const struct x86_emulate_ctxt *ctxt)
+{
+	if (ctxt->opcode_len == 2)
+		return ctxt->b >= 0x90 && ctxt->b <= 0x9f;	/* SETcc */
+
+	switch (ctxt->b) {
+	case 0x88 ... 0x8c:	/* MOV */
+	case 0x8f:		/* POP */
+	case 0xa2 ... 0xa3:	/* MOV */
+	case 0xc6 ... 0xc7:
+		return true;
+	}
+
+	return false;
+}
+
+/**
+ * kvmi_insn_reads_dst - does an instruction read the memory that it writes?
+ * @ctxt: the instruction, decoded
+ *
+ * Return: true if that is certain.  Then ctxt->dst is that memory.
+ */
+bool kvmi_insn_reads_dst(const struct x86_emulate_ctxt *ctxt)
+{
+	if (ctxt->dst.type != OP_MEM)
+		return false;
+
+	return kvmi_is_wide_cmpxchg(ctxt) ||
+	       (kvmi_emulator_is_exact(ctxt) && !kvmi_is_plain_store(ctxt));
 }

@@ -406,6 +406,33 @@ static int kvmi_emulate_whole(struct kvm_vcpu *vcpu, int emulation_type)
 	return r;
 }
 
+static gva_t kvmi_operand_gva(struct kvm_vcpu *vcpu, const struct operand *op)
+{
+	gva_t gva = op->addr.mem.ea;
+
+	if (is_64_bit_mode(vcpu) && op->addr.mem.seg < VCPU_SREG_FS)
+		return gva;
+
+	gva += get_segment_base(vcpu, op->addr.mem.seg);
+
+	return is_64_bit_mode(vcpu) ? gva : (u32)gva;
+}
+
+/*
+ * The CPU reports an access that reads and writes as a write, and no page can be
+ * written that cannot be read.  What the instruction is going to read has to be
+ * asked for before the CPU carries it out.
+ */
+static bool kvmi_is_read_denied(struct kvm_vcpu *vcpu)
+{
+	const struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
+
+	return kvmi_insn_reads_dst(ctxt) &&
+	       __kvmi_emulator_access(vcpu, kvmi_operand_gva(vcpu, &ctxt->dst),
+				      ctxt->dst.bytes, PFERR_WRITE_MASK,
+				      KVMI_PAGE_ACCESS_R);
+}
+
 /**
  * kvmi_arch_pf_continue - carry out the instruction at RIP
  * @vcpu: the vCPU
@@ -432,6 +459,9 @@ int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu)
 	if (r == EMULATION_OK && kvmi_emulator_is_exact(ctxt) &&
 	    !kvmi_pf_wants_walks(vcpu))
 		return kvmi_emulate_whole(vcpu, EMULTYPE_NO_DECODE);
+
+	if (r == EMULATION_OK && kvmi_is_read_denied(vcpu))
+		return 1;
 
 	if (kvmi_arch_own_root_begin(vcpu))
 		return KVMI_GO_ON_NATIVELY;
