@@ -70,6 +70,7 @@ bool svm_step_enter(struct kvm_vcpu *vcpu)
 		disable_nmi_singlestep(svm);
 
 	memcpy(step->intercepts, control->intercepts, sizeof(step->intercepts));
+	step->rip = save->rip;
 	step->efer = save->efer;
 	step->r11 = kvm_r11_read(vcpu);
 	step->tf = save->rflags & X86_EFLAGS_TF;
@@ -145,6 +146,16 @@ static void svm_step_trapped(struct vcpu_svm *svm)
 		step->hides_db = !svm_step_hit_breakpoint(save);
 }
 
+/*
+ * The trap of an instruction that has an interrupt shadow comes after the next
+ * one, unless there is an exit between them.
+ */
+static bool svm_step_is_in_shadow(struct vcpu_svm *svm)
+{
+	return (svm->vmcb->control.int_state & SVM_INTERRUPT_SHADOW_MASK) &&
+	       svm->vmcb->save.rip != svm->kvmi_step.rip;
+}
+
 /**
  * svm_step_leave - take back what svm_step_enter() has prepared
  * @vcpu: the vCPU, interrupts off
@@ -184,7 +195,7 @@ bool svm_step_leave(struct kvm_vcpu *vcpu)
 	else if (!step->tf)
 		save->rflags &= ~X86_EFLAGS_TF;
 
-	return trapped;
+	return trapped || svm_step_is_in_shadow(svm);
 }
 
 /* Reads the instruction at RIP, returns the index of its opcode or -1. */

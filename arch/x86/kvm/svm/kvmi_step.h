@@ -15,6 +15,7 @@ enum svm_step_native {
 /**
  * struct svm_kvmi_step - what svm_step_leave() has to put back, and more
  * @intercepts: those of KVM itself
+ * @rip: where the guest was entered
  * @efer: the guest's
  * @r11: the guest's
  * @vnmi_pending: an NMI to be delivered by the CPU
@@ -27,6 +28,7 @@ enum svm_step_native {
  */
 struct svm_kvmi_step {
 	u32 intercepts[MAX_INTERCEPT];
+	u64 rip;
 	u64 efer;
 	unsigned long r11;
 	u32 vnmi_pending;
