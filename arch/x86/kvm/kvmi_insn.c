@@ -27,6 +27,7 @@
 #include "kvm_cache_regs.h"
 #include "kvm_emulate.h"
 #include "kvmi.h"
+#include "lapic.h"
 #include "mmu.h"
 #include "smm.h"
 #include "x86.h"
@@ -161,6 +162,30 @@ bool __kvmi_set_emulated_cr(struct kvm_vcpu *vcpu, int cr, int *err)
 
 /* ---- MSRs ---- */
 
+/* There is no old value, and each write does something. */
+static bool kvmi_is_write_only_msr(struct kvm_vcpu *vcpu, u32 msr)
+{
+	switch (msr) {
+	case APIC_BASE_MSR + (APIC_EOI >> 4):
+	case APIC_BASE_MSR + (APIC_SELF_IPI >> 4):
+		return lapic_in_kernel(vcpu) && apic_x2apic_mode(vcpu->arch.apic);
+	case MSR_IA32_PRED_CMD:
+	case MSR_IA32_FLUSH_CMD:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* What the guest is going to replace; false if there is no such MSR. */
+static bool kvmi_get_old_msr(struct kvm_vcpu *vcpu, u32 msr, u64 *old,
+			     bool *write_only)
+{
+	*write_only = kvmi_is_write_only_msr(vcpu, msr);
+
+	return *write_only || !__kvm_get_msr(vcpu, msr, old, true);
+}
+
 static bool kvmi_raise_msr(struct kvm_vcpu *vcpu, u32 msr, u64 data,
 			   int (*complete)(struct kvm_vcpu *vcpu))
 {
@@ -172,10 +197,11 @@ static bool kvmi_raise_msr(struct kvm_vcpu *vcpu, u32 msr, u64 data,
 		.value = data,
 		.complete = complete,
 	};
+	bool write_only;
 
 	if (!kvmi_wants_insn(vcpu, KVMI_VCPU_EVENT_MSR) ||
-	    __kvm_get_msr(vcpu, msr, &event.data[1], true) ||
-	    event.data[1] == data)
+	    !kvmi_get_old_msr(vcpu, msr, &event.data[1], &write_only) ||
+	    (event.data[1] == data && !write_only))
 		return false;
 
 	kvmi_insn_raise(vcpu, &event);

@@ -22,6 +22,10 @@
 
 #define FILTERED_MSR	MSR_LSTAR
 
+#ifndef APIC_SELF_IPI
+#define APIC_SELF_IPI	0x3f0
+#endif
+
 /* ---- guest ---- */
 
 #define WRITE_CR(cr, val)	\
@@ -190,6 +194,19 @@ static uint64_t guest_x2apic_icr(uint64_t gva, uint64_t val, uint64_t arg)
 	vector = wrmsr_safe(APIC_BASE_MSR + (APIC_ICR >> 4), val);
 
 	return vector ? FAULT(vector) : 1;
+}
+
+/* In x2APIC mode; the value that is there afterwards, where it can be read */
+static uint64_t guest_x2apic(uint64_t msr, uint64_t val, uint64_t read)
+{
+	uint8_t vector;
+
+	x2apic_enable();
+	vector = wrmsr_safe(msr, val);
+	if (vector)
+		return FAULT(vector);
+
+	return read ? rdmsr(msr) : 0;
 }
 
 /* ---- test ---- */
@@ -899,6 +916,74 @@ TEST_F_TIMEOUT(intercept, msr_fastpath, KVMI_TEST_TIMEOUT)
 	reply_value(env, &ev, icr + 2);
 	TEST_ASSERT_EQ(kvmi_runner_wait(&env->run[0]), 1);
 	TEST_ASSERT_EQ(vcpu_get_msr(env->run[0].vcpu, msr), icr + 2);
+}
+
+/*
+ * Some writes of these the CPU may be left to carry out: of TPR, EOI, SELF_IPI
+ * and ICR.
+ */
+TEST_F_TIMEOUT(intercept, msr_x2apic, KVMI_TEST_TIMEOUT)
+{
+	static const struct {
+		uint32_t reg;
+		bool write_only;
+		uint64_t vals[3];
+	} regs[] = {
+		{ APIC_TASKPRI, false, { 0x10, 0x20, 0x30 } },
+		{ APIC_SPIV, false, { 0x1ff, 0x1fe, 0x1fd } },
+		{ APIC_LVTT, false, { 0x10040, 0x10041, 0x10042 } },
+		{ APIC_TDCR, false, { 0x1, 0x2, 0x3 } },
+		/* their vectors are masked, IF is 0 */
+		{ APIC_EOI, true, { 0, 0, 0 } },
+		{ APIC_SELF_IPI, true, { 0x41, 0x42, 0x43 } },
+	};
+	struct kvmi_env *env = &self->env;
+	struct kvmi_event ev;
+	int i, j, when;
+
+	if (!kvm_cpu_has(X86_FEATURE_X2APIC))
+		SKIP(return, "the CPU has no x2APIC");
+
+	for (i = 0; i < ARRAY_SIZE(regs); i++) {
+		const uint32_t msr = APIC_BASE_MSR + (regs[i].reg >> 4);
+		const bool read = !regs[i].write_only;
+		const uint64_t *vals = regs[i].vals;
+
+		/* The first time the mode is entered with the MSR selected. */
+		for (when = i ? 1 : 0; when < 2; when++) {
+			if (when)
+				run(env, guest_x2apic, msr, vals[0], read);
+			kvmi_control_event(env, 0, KVMI_VCPU_EVENT_MSR, true);
+			control_msr(env, msr, 1);
+			if (!when) {
+				start(env, guest_x2apic, msr, vals[0], read);
+				wait_msr(env, msr, 0, vals[0], &ev);
+				reply_value(env, &ev, vals[0]);
+				TEST_ASSERT_EQ(kvmi_runner_wait(&env->run[0]),
+					       vals[0]);
+			}
+			for (j = 0; j < 3; j++) {
+				start(env, guest_x2apic, msr, vals[1], read);
+				wait_msr(env, msr, read ? vals[0] : 0, vals[1],
+					 &ev);
+				reply_value(env, &ev, vals[2]);
+				TEST_ASSERT_EQ(kvmi_runner_wait(&env->run[0]),
+					       read ? vals[2] : 0);
+
+				start(env, guest_x2apic, msr, vals[0], read);
+				wait_msr(env, msr, read ? vals[2] : 0, vals[0],
+					 &ev);
+				reply_value(env, &ev, vals[0]);
+				TEST_ASSERT_EQ(kvmi_runner_wait(&env->run[0]),
+					       read ? vals[0] : 0);
+			}
+
+			control_msr(env, msr, 0);
+			run(env, guest_x2apic, msr, vals[1], read);
+			run(env, guest_x2apic, msr, vals[0], read);
+			kvmi_control_event(env, 0, KVMI_VCPU_EVENT_MSR, false);
+		}
+	}
 }
 
 /* ---- DESCRIPTOR ---- */
