@@ -15,6 +15,61 @@
 static volatile uint64_t *const stop = (void *)KVMI_TEST_GVA;
 static volatile uint64_t *const l2_runs = (void *)KVMI_TEST_GVA + 8;
 
+/* Where L2 says what it got, and what the tool restricts */
+#define L2_GVA		(KVMI_TEST_GVA + PAGE_SIZE)
+#define L2_PAGE		1
+
+#define L2_LSTAR	0x12345678ull
+#define L2_PATTERN	0x1212ull
+
+static void flip_cr0(uint64_t bit)
+{
+	asm volatile("mov %0, %%cr0" :: "r"(get_cr0() ^ bit) : "memory");
+}
+
+/* Each of what the tool may want to hear of, had L1 done it */
+static void l2_do_all(void)
+{
+	volatile uint64_t *mem = (void *)L2_GVA;
+	struct desc_ptr dt;
+	uint16_t sel;
+
+	flip_cr0(X86_CR0_WP);
+	flip_cr0(X86_CR0_WP);
+	set_cr4(get_cr4() ^ X86_CR4_TSD);
+	set_cr4(get_cr4() ^ X86_CR4_TSD);
+	asm volatile("mov %0, %%cr3" :: "r"(get_cr3() ^ BIT(3)) : "memory");
+	asm volatile("mov %0, %%cr3" :: "r"(get_cr3() ^ BIT(3)) : "memory");
+	wrmsr(MSR_LSTAR, L2_LSTAR);
+	wrmsr(MSR_KERNEL_GS_BASE, L2_LSTAR);
+	asm volatile("sgdt %0" : "=m"(dt));
+	asm volatile("sidt %0" : "=m"(dt));
+	asm volatile("lidt %0" :: "m"(dt));
+	asm volatile("str %0" : "=m"(sel));
+	if (this_cpu_has(X86_FEATURE_XSAVE)) {
+		set_cr4(get_cr4() | X86_CR4_OSXSAVE);
+		xsetbv(0, xgetbv(0) ^ 2);
+		xsetbv(0, xgetbv(0) ^ 2);
+	}
+	asm volatile("int3");
+	mem[0] = L2_PATTERN;
+	mem[1] = mem[0];
+}
+
+static void l2_events(void)
+{
+	*l2_runs = 1;
+	while (!*stop)
+		cpu_relax();
+	l2_do_all();
+	vmcall();
+}
+
+static void handle_bp(struct ex_regs *regs)
+{
+	((volatile uint64_t *)L2_GVA)[2]++;
+}
+
 static void l2_main(void)
 {
 	*l2_runs = 1;
@@ -26,12 +81,13 @@ static void l2_main(void)
 		vmcall();
 }
 
+/* @val is what L2 executes. */
 static uint64_t l1_svm(uint64_t gva, uint64_t val, uint64_t arg)
 {
 	unsigned long stack[L2_STACK_SIZE];
 	struct svm_test_data *svm = (void *)gva;
 
-	generic_svm_setup(svm, l2_main, &stack[L2_STACK_SIZE]);
+	generic_svm_setup(svm, (void *)val, &stack[L2_STACK_SIZE]);
 	run_guest(svm->vmcb, svm->vmcb_gpa);
 
 	return svm->vmcb->control.exit_code == SVM_EXIT_VMMCALL;
@@ -44,7 +100,7 @@ static uint64_t l1_vmx(uint64_t gva, uint64_t val, uint64_t arg)
 
 	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
 	GUEST_ASSERT(load_vmcs(vmx));
-	prepare_vmcs(vmx, l2_main, &stack[L2_STACK_SIZE]);
+	prepare_vmcs(vmx, (void *)val, &stack[L2_STACK_SIZE]);
 	GUEST_ASSERT(!vmlaunch());
 
 	return vmreadz(VM_EXIT_REASON) == EXIT_REASON_VMCALL;
@@ -55,14 +111,46 @@ FIXTURE(nested)
 	struct kvmi_env env;
 	struct kvmi_runner *r;
 	volatile uint64_t *stop, *l2_runs;
+	vm_vaddr_t gva;
 };
+
+static kvmi_insn l1_insn(void)
+{
+	return host_cpu_is_amd ? l1_svm : l1_vmx;
+}
+
+static void answer(FIXTURE_DATA(nested) * self, struct kvmi_event *ev)
+{
+	struct kvmi_tool *tool = &self->env.tool;
+
+	if (ev->event == KVMI_VCPU_EVENT_CR)
+		kvmi_reply_value(tool, ev, KVMI_EVENT_ACTION_CONTINUE,
+				 ev->cr.new_value, 8);
+	else if (ev->event == KVMI_VCPU_EVENT_MSR)
+		kvmi_reply_value(tool, ev, KVMI_EVENT_ACTION_CONTINUE,
+				 ev->msr.new_value, 8);
+	else
+		kvmi_reply(tool, ev, KVMI_EVENT_ACTION_CONTINUE);
+}
+
+/* Events that come before L2 runs are L1's. */
+static void start_l2(FIXTURE_DATA(nested) * self, void (*l2)(void))
+{
+	struct kvmi_event ev;
+	int i;
+
+	*self->stop = 0;
+	*self->l2_runs = 0;
+	kvmi_runner_do(self->r, l1_insn(), self->gva, (uint64_t)l2);
+	for (i = 0; !*self->l2_runs && i < KVMI_TIMEOUT_MS; i++)
+		if (kvmi_poll_event(&self->env.tool, &ev, 1))
+			answer(self, &ev);
+	TEST_ASSERT(*self->l2_runs, "the guest does not run its guest");
+}
 
 FIXTURE_SETUP(nested)
 {
 	struct kvmi_env *env = &self->env;
-	kvmi_insn l1 = host_cpu_is_amd ? l1_svm : l1_vmx;
-	vm_vaddr_t gva;
-	int i;
 
 	if (!kvm_cpu_has(X86_FEATURE_SVM) && !kvm_cpu_has(X86_FEATURE_VMX))
 		SKIP(return, "no nested virtualization");
@@ -73,22 +161,19 @@ FIXTURE_SETUP(nested)
 	self->stop = kvmi_hva(env, 0, 0);
 	self->l2_runs = kvmi_hva(env, 0, 8);
 
+	vm_install_exception_handler(env->vm, BP_VECTOR, handle_bp);
 	if (host_cpu_is_amd)
-		vcpu_alloc_svm(env->vm, &gva);
+		vcpu_alloc_svm(env->vm, &self->gva);
 	else
-		vcpu_alloc_vmx(env->vm, &gva);
-	kvmi_runner_do(self->r, l1, gva, 0);
-	for (i = 0; !*self->l2_runs && i < KVMI_TIMEOUT_MS; i++)
-		usleep(1000);
-	TEST_ASSERT(*self->l2_runs, "the guest does not run its guest");
+		vcpu_alloc_vmx(env->vm, &self->gva);
 }
 
 FIXTURE_TEARDOWN(nested)
 {
-	if (self->stop)
-		*self->stop = 1;
-	if (self->r)
-		kvmi_env_destroy(&self->env);
+	if (!self->r)
+		return;
+	*self->stop = 1;
+	kvmi_env_destroy(&self->env);
 }
 
 static int get_registers(struct kvmi_env *env,
@@ -110,6 +195,7 @@ TEST_F_TIMEOUT(nested, commands, KVMI_TEST_TIMEOUT)
 	struct kvmi_vcpu_get_xcr req = { };
 	struct kvmi_env *env = &self->env;
 
+	start_l2(self, l2_main);
 	TEST_ASSERT_EQ(get_registers(env, &regs), -KVM_EAGAIN);
 	TEST_ASSERT_EQ(__kvmi_vcpu_cmd(env, 0, KVMI_VCPU_TRANSLATE_GVA, &gva,
 				       sizeof(gva), &gpa, sizeof(gpa)),
@@ -134,6 +220,7 @@ TEST_F_TIMEOUT(nested, pause, KVMI_TEST_TIMEOUT)
 	uint64_t rip;
 	int i;
 
+	start_l2(self, l2_main);
 	for (i = 0; i < 3; i++)
 		TEST_ASSERT_EQ(__kvmi_pause_vcpu(&env->tool, 0, i & 1), 0);
 	kvmi_no_event(&env->tool);
@@ -157,10 +244,159 @@ TEST_F_TIMEOUT(nested, unhook, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
 
+	start_l2(self, l2_main);
 	TEST_ASSERT_EQ(__kvmi_pause_vcpu(&env->tool, 0, false), 0);
 	kvmi_env_unhook(env);
 	kvmi_env_hook(env);
 	*self->stop = 1;
+	TEST_ASSERT_EQ(kvmi_runner_wait(self->r), 1);
+	kvmi_no_event(&env->tool);
+}
+
+/* ---- events ---- */
+
+static void control(FIXTURE_DATA(nested) * self, uint16_t id, const void *req,
+		    size_t size)
+{
+	TEST_ASSERT_EQ(__kvmi_vcpu_cmd(&self->env, 0, id, req, size, NULL, 0),
+		       0);
+}
+
+static void arm_all(FIXTURE_DATA(nested) * self)
+{
+	static const uint32_t msrs[] = { MSR_LSTAR, MSR_KERNEL_GS_BASE };
+	static const uint8_t crs[] = { 0, 3, 4 };
+	static const uint16_t events[] = {
+		KVMI_VCPU_EVENT_HYPERCALL, KVMI_VCPU_EVENT_BREAKPOINT,
+		KVMI_VCPU_EVENT_CR, KVMI_VCPU_EVENT_XSETBV,
+		KVMI_VCPU_EVENT_MSR, KVMI_VCPU_EVENT_PF,
+	};
+	struct kvmi_env *env = &self->env;
+	int i, err;
+
+	for (i = 0; i < ARRAY_SIZE(crs); i++) {
+		struct kvmi_vcpu_control_cr req = { .cr = crs[i], .enable = 1 };
+
+		control(self, KVMI_VCPU_CONTROL_CR, &req, sizeof(req));
+	}
+	for (i = 0; i < ARRAY_SIZE(msrs); i++) {
+		struct kvmi_vcpu_control_msr req = {
+			.msr = msrs[i], .enable = 1,
+		};
+
+		control(self, KVMI_VCPU_CONTROL_MSR, &req, sizeof(req));
+	}
+	for (i = 0; i < ARRAY_SIZE(events); i++)
+		kvmi_control_event(env, 0, events[i], true);
+	err = __kvmi_control_event(env, 0, KVMI_VCPU_EVENT_DESCRIPTOR, true);
+	TEST_ASSERT(!err || err == -KVM_EOPNOTSUPP, "DESCRIPTOR: %d", err);
+	kvmi_set_page_access(&env->tool, kvmi_gpa(L2_PAGE, 0), 0);
+}
+
+static uint64_t l1_wrmsr(uint64_t msr, uint64_t val, uint64_t arg)
+{
+	wrmsr(msr, val);
+
+	return rdmsr(msr);
+}
+
+static uint64_t l1_write_cr3(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	asm volatile("mov %0, %%cr3" :: "r"(get_cr3() ^ BIT(3)) : "memory");
+
+	return 1;
+}
+
+static uint64_t l1_write_cr4(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	set_cr4(get_cr4() ^ X86_CR4_TSD);
+
+	return 1;
+}
+
+/* An event for the guest itself, answered with CONTINUE */
+static void check_event(FIXTURE_DATA(nested) * self, uint16_t id,
+			kvmi_insn insn, uint64_t gva, uint64_t val)
+{
+	struct kvmi_event ev;
+
+	kvmi_runner_do(self->r, insn, gva, val);
+	kvmi_wait_event(&self->env.tool, id, &ev);
+	answer(self, &ev);
+	kvmi_runner_wait(self->r);
+	kvmi_no_event(&self->env.tool);
+}
+
+static void test_events(FIXTURE_DATA(nested) * self, bool before)
+{
+	volatile uint64_t *mem = kvmi_hva(&self->env, L2_PAGE, 0);
+	struct kvmi_env *env = &self->env;
+
+	if (before)
+		arm_all(self);
+	start_l2(self, l2_events);
+	if (!before)
+		arm_all(self);
+	kvmi_no_event(&env->tool);
+
+	*self->stop = 1;
+	TEST_ASSERT_EQ(kvmi_runner_wait(self->r), 1);
+	kvmi_no_event(&env->tool);
+	TEST_ASSERT_EQ(mem[0], L2_PATTERN);
+	TEST_ASSERT_EQ(mem[1], L2_PATTERN);
+	TEST_ASSERT_EQ(mem[2], 1);
+
+	/* For the guest itself, all is as the tool wants it. */
+	check_event(self, KVMI_VCPU_EVENT_MSR, l1_wrmsr, MSR_LSTAR, 0x1000);
+	check_event(self, KVMI_VCPU_EVENT_MSR, l1_wrmsr, MSR_KERNEL_GS_BASE,
+		    0x1000);
+	check_event(self, KVMI_VCPU_EVENT_CR, l1_write_cr3, 0, 0);
+	check_event(self, KVMI_VCPU_EVENT_CR, l1_write_cr4, 0, 0);
+	check_event(self, KVMI_VCPU_EVENT_PF, kvmi_insn_read,
+		    kvmi_gva(L2_PAGE, 0), 0);
+}
+
+/* What L2 does is no event of the VM's. */
+TEST_F_TIMEOUT(nested, events_before, KVMI_TEST_TIMEOUT)
+{
+	test_events(self, true);
+}
+
+/* Nor if the tool makes up its mind while it runs. */
+TEST_F_TIMEOUT(nested, events_meanwhile, KVMI_TEST_TIMEOUT)
+{
+	test_events(self, false);
+}
+
+/* All that L2 does is one step at the most. */
+TEST_F_TIMEOUT(nested, singlestep, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_vcpu_control_singlestep req = { .enable = 1 };
+	struct kvmi_env *env = &self->env;
+	struct kvmi_event ev;
+	uint64_t rip;
+	int i;
+
+	if (!kvmi_can_step(&env->tool))
+		SKIP(return, "the machine cannot step");
+
+	start_l2(self, l2_main);
+	control(self, KVMI_VCPU_CONTROL_SINGLESTEP, &req, sizeof(req));
+	kvmi_no_event(&env->tool);
+	*self->stop = 1;
+	for (i = 0; i < 10; i++) {
+		kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_SINGLESTEP, &ev);
+		rip = ev.common.arch.regs.rip;
+		TEST_ASSERT(rip < (uint64_t)l2_main ||
+			    rip > (uint64_t)l2_main + 64,
+			    "rip %#lx is in the guest's guest", rip);
+		if (i == 9) {
+			req.enable = 0;
+			control(self, KVMI_VCPU_CONTROL_SINGLESTEP, &req,
+				sizeof(req));
+		}
+		kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	}
 	TEST_ASSERT_EQ(kvmi_runner_wait(self->r), 1);
 	kvmi_no_event(&env->tool);
 }
