@@ -114,7 +114,7 @@ void kvmi_arch_fill_event(struct kvm_vcpu *vcpu,
 void kvmi_arch_get_features(struct kvmi_features *features);
 void kvmi_arch_set_regs(struct kvm_vcpu *vcpu, struct kvm_regs *regs);
 gpa_t kvmi_arch_translate_gva(struct kvm_vcpu *vcpu, gva_t gva);
-bool kvmi_arch_vcpu_is_nested(struct kvm_vcpu *vcpu);
+bool kvmi_arch_vcpu_is_away(struct kvm_vcpu *vcpu);
 int kvmi_arch_cmd_vcpu_get_info(const struct kvmi_request *req);
 int kvmi_arch_cmd_vcpu_get_registers(const struct kvmi_request *req);
 int kvmi_arch_cmd_vcpu_get_cpuid(const struct kvmi_request *req);

@@ -13,6 +13,7 @@
 #include "cpuid.h"
 #include "kvm_cache_regs.h"
 #include "mmu.h"
+#include "smm.h"
 #include "x86.h"
 
 /**
@@ -127,7 +128,7 @@ int kvmi_arch_cmd_vcpu_get_registers(const struct kvmi_request *req)
 	    cmd->nmsrs * sizeof(cmd->msrs_idx[0]) > req->size ||
 	    size + sizeof(struct kvmi_error_code) > KVMI_MAX_MSG_SIZE)
 		return kvmi_reply(req, -KVM_EINVAL, NULL, 0);
-	if (is_guest_mode(req->vcpu))
+	if (kvmi_arch_vcpu_is_away(req->vcpu))
 		return kvmi_reply(req, -KVM_EAGAIN, NULL, 0);
 
 	rpl = kzalloc(size, GFP_KERNEL_ACCOUNT);
@@ -143,14 +144,15 @@ int kvmi_arch_cmd_vcpu_get_registers(const struct kvmi_request *req)
 }
 
 /**
- * kvmi_arch_vcpu_is_nested - does the vCPU run a guest of the guest's?
+ * kvmi_arch_vcpu_is_away - does the vCPU do something of no concern?
  * @vcpu: the vCPU
  *
- * Then most of its state is not that of the VM being introspected.
+ * In a guest of the guest's own, or in system management mode with its own
+ * memory, most of the state is not that of the VM being introspected.
  */
-bool kvmi_arch_vcpu_is_nested(struct kvm_vcpu *vcpu)
+bool kvmi_arch_vcpu_is_away(struct kvm_vcpu *vcpu)
 {
-	return is_guest_mode(vcpu);
+	return is_guest_mode(vcpu) || is_smm(vcpu);
 }
 
 /**
@@ -175,7 +177,7 @@ void kvmi_arch_set_regs(struct kvm_vcpu *vcpu, struct kvm_regs *regs)
 
 /**
  * kvmi_arch_translate_gva - translate as the guest's kernel would
- * @vcpu: the vCPU, not nested
+ * @vcpu: the vCPU, not away
  * @gva: the linear address
  *
  * Return: the guest-physical address, INVALID_GPA if there is none.

@@ -35,7 +35,7 @@ int kvmi_cmd_vcpu_inject_exception(const struct kvmi_request *req)
 		err = -KVM_EINVAL;
 	else if (kvmi_is_injecting(vcpui) || kvmi_is_singlestepping(vcpui))
 		err = -KVM_EBUSY;
-	else if (kvmi_arch_vcpu_is_nested(req->vcpu))
+	else if (kvmi_arch_vcpu_is_away(req->vcpu))
 		err = -KVM_EAGAIN;
 
 	if (!err) {

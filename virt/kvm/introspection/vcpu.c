@@ -475,12 +475,12 @@ static int kvmi_pause_event(struct kvm_vcpu *vcpu)
 	return action < 0 ? action : 1;
 }
 
-/* The event would have the registers of the guest's own guest. */
+/* The event would not have the registers of the guest that it is about. */
 static bool kvmi_can_pause(struct kvm_vcpu *vcpu,
 			   struct kvm_vcpu_introspection *vcpui)
 {
 	return atomic_read(&vcpui->pause_requests) &&
-	       !kvmi_is_dead(vcpui->kvmi) && !kvmi_arch_vcpu_is_nested(vcpu);
+	       !kvmi_is_dead(vcpui->kvmi) && !kvmi_arch_vcpu_is_away(vcpu);
 }
 
 /* Returns 1 to go on, 0 to exit to user space, or -EINTR. */

@@ -54,7 +54,7 @@ int kvmi_cmd_vcpu_set_registers(const struct kvmi_request *req)
 		err = -KVM_EINVAL;
 	} else if (vcpui->ev.state == KVMI_EV_NONE) {
 		err = -KVM_EOPNOTSUPP;
-	} else if (kvmi_arch_vcpu_is_nested(req->vcpu)) {
+	} else if (kvmi_arch_vcpu_is_away(req->vcpu)) {
 		err = -KVM_EAGAIN;
 	} else {
 		memcpy(&vcpui->regs, req->data, sizeof(vcpui->regs));
@@ -70,7 +70,7 @@ int kvmi_cmd_vcpu_translate_gva(const struct kvmi_request *req)
 	struct kvmi_vcpu_translate_gva_reply rpl = { };
 	int err = 0;
 
-	if (kvmi_arch_vcpu_is_nested(req->vcpu))
+	if (kvmi_arch_vcpu_is_away(req->vcpu))
 		err = -KVM_EAGAIN;
 	else
 		rpl.gpa = kvmi_arch_translate_gva(req->vcpu, cmd->gva);
