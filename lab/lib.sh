@@ -30,6 +30,17 @@ ensure_init()
 		{ rm -f "$new"; return 1; }
 }
 
+# read_more FD SECONDS VAR: add to VAR what comes on FD within that time. True
+# once VAR is a whole line; a serial port brings one in pieces.
+read_more()
+{
+	local whole=0 more=
+
+	IFS= read -r -t "$2" -u "$1" more || whole=1
+	printf -v "$3" %s "${!3}$more"
+	return $whole
+}
+
 # add_libraries ROOT PATH: for every dynamic program at or below PATH, put the
 # shared libraries and the loader that this machine gives it into ROOT
 add_libraries()
