@@ -6,6 +6,7 @@
  *	cr3 SOCKET [COUNT]
  */
 
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +27,7 @@ int main(int argc, char **argv)
 	struct kvmi_event event;
 	struct kvmi_dom *dom;
 	struct pollfd pfd = { .events = POLLIN };
-	int fd, err;
+	int fd, err, tries = 0;
 
 	if (argc < 2) {
 		fprintf(stderr, "usage: cr3 SOCKET [COUNT]\n");
@@ -47,15 +48,25 @@ int main(int argc, char **argv)
 		return die("opening");
 	printf("VM %s\n", hello.name);
 
-	/* The VMM hooks the VM first, and allows things then: be patient. */
+	/* The VMM hooks the VM first, and allows things then: be patient, for 10 s. */
 	do {
 		poll(NULL, 0, 10);
 		err = kvmi_vm_check_event(dom, KVMI_VCPU_EVENT_CR);
-	} while (err == -1 /* EPERM */);
+	} while (err == -EPERM && ++tries < 1000);
 	if (err || kvmi_vcpu_control_cr(dom, 0, 3, true) ||
 	    kvmi_vcpu_control_events(dom, 0, KVMI_VCPU_EVENT_CR, true))
 		return die("CR3");
-	while (count > 0 && kvmi_event_next(dom, &event, -1) == 1) {
+	/* From here on no write is missed. */
+	printf("waiting\n");
+	fflush(stdout);
+	while (count > 0) {
+		err = kvmi_event_next(dom, &event, 30000);
+		if (err != 1) {
+			if (err)
+				return die("waiting for an event");
+			fprintf(stderr, "cr3: no write to CR3 for 30 s\n");
+			return 1;
+		}
 		if (event.id != KVMI_VCPU_EVENT_CR) {
 			kvmi_event_reply(dom, &event, KVMI_EVENT_ACTION_CONTINUE);
 			continue;

@@ -6,6 +6,8 @@
  *	vms SOCKET COUNT
  */
 
+#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,10 +18,28 @@ struct state {
 	int left;
 };
 
+/*
+ * Without this event the VMM lets go and does not ask. It hooks the VM first,
+ * and allows things then: be patient, for a second.
+ */
+static int ask_before_unhook(struct kvmi_dom *dom)
+{
+	int err, tries = 0;
+
+	do {
+		err = kvmi_vm_control_events(dom, KVMI_VM_EVENT_UNHOOK, true);
+	} while (err == -EPERM && ++tries < 100 && poll(NULL, 0, 10) == 0);
+	return err;
+}
+
 static void connected(struct kvmi_dom *dom, void *data)
 {
+	const char *name = kvmi_dom_hello(dom)->name;
+
 	(void)data;
-	printf("%s has come\n", kvmi_dom_hello(dom)->name);
+	if (ask_before_unhook(dom))
+		printf("%s will not ask before it lets go: %s\n", name, kvmi_error());
+	printf("%s has come\n", name);
 	fflush(stdout);
 }
 
