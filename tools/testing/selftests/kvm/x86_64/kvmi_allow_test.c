@@ -23,11 +23,15 @@ static const uint16_t vcpu_commands[] = {
 	KVMI_VCPU_SET_REGISTERS, KVMI_VCPU_GET_CPUID, KVMI_VCPU_GET_XCR,
 	KVMI_VCPU_GET_XSAVE, KVMI_VCPU_SET_XSAVE, KVMI_VCPU_GET_MTRR_TYPE,
 	KVMI_VCPU_TRANSLATE_GVA, KVMI_VCPU_INJECT_EXCEPTION,
+	KVMI_VCPU_CONTROL_CR, KVMI_VCPU_CONTROL_MSR,
+	KVMI_VCPU_CONTROL_SINGLESTEP,
 };
 
 static const uint16_t events[] = {
-	KVMI_VM_EVENT_UNHOOK, KVMI_VCPU_EVENT_PAUSE, KVMI_VCPU_EVENT_TRAP,
-	KVMI_VCPU_EVENT_PF,
+	KVMI_VM_EVENT_UNHOOK, KVMI_VCPU_EVENT_PAUSE, KVMI_VCPU_EVENT_HYPERCALL,
+	KVMI_VCPU_EVENT_BREAKPOINT, KVMI_VCPU_EVENT_CR, KVMI_VCPU_EVENT_TRAP,
+	KVMI_VCPU_EVENT_XSETBV, KVMI_VCPU_EVENT_DESCRIPTOR,
+	KVMI_VCPU_EVENT_MSR, KVMI_VCPU_EVENT_PF, KVMI_VCPU_EVENT_SINGLESTEP,
 };
 
 FIXTURE(allow)
@@ -113,6 +117,13 @@ static int try_command(struct kvmi_env *env, uint16_t id)
 		return __kvmi_vcpu_cmd(env, 0, id, NULL, 0, rpl, 4096);
 	case KVMI_VCPU_INJECT_EXCEPTION:
 		/* an NMI, which is none */
+		err = __kvmi_vcpu_cmd(env, 0, id, "\2", 1, NULL, 0);
+		return err == -KVM_EINVAL ? 0 : err;
+	case KVMI_VCPU_CONTROL_CR:
+	case KVMI_VCPU_CONTROL_MSR:
+		return __kvmi_vcpu_cmd(env, 0, id, NULL, 0, NULL, 0);
+	case KVMI_VCPU_CONTROL_SINGLESTEP:
+		/* neither on nor off */
 		err = __kvmi_vcpu_cmd(env, 0, id, "\2", 1, NULL, 0);
 		return err == -KVM_EINVAL ? 0 : err;
 	case KVMI_VCPU_SET_REGISTERS:
@@ -357,13 +368,30 @@ TEST_F_TIMEOUT(allow, command_needs_event, KVMI_TEST_TIMEOUT)
 	struct kvmi_vm_control_events req = {
 		.event_id = KVMI_VM_EVENT_UNHOOK, .enable = 1,
 	};
+	struct kvmi_vcpu_inject_exception exception = { .nr = UD_VECTOR };
+	struct kvmi_vcpu_control_singlestep step = { .enable = 1 };
 	struct kvmi_env *env = &self->env;
+	int i, enable, err;
 
 	vm_kvmi_allow_command(env->vm, -1, 1);
 
 	TEST_ASSERT_EQ(__kvmi_pause_vcpu(&env->tool, 0, false), -KVM_EPERM);
 	TEST_ASSERT_EQ(__kvmi_pause_vcpu(&env->tool, 0, true), -KVM_EPERM);
-	TEST_ASSERT_EQ(__kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, true),
+	/* whether it is to be enabled or disabled */
+	for (i = 0; i < ARRAY_SIZE(events); i++) {
+		if (events[i] == KVMI_VM_EVENT_UNHOOK)
+			continue;
+		for (enable = 0; enable < 2; enable++) {
+			err = __kvmi_control_event(env, 0, events[i], enable);
+			TEST_ASSERT(err == -KVM_EPERM, "event %u: %d",
+				    events[i], err);
+		}
+	}
+	TEST_ASSERT_EQ(__kvmi_vcpu_cmd(env, 0, KVMI_VCPU_INJECT_EXCEPTION,
+				       &exception, sizeof(exception), NULL, 0),
+		       -KVM_EPERM);
+	TEST_ASSERT_EQ(__kvmi_vcpu_cmd(env, 0, KVMI_VCPU_CONTROL_SINGLESTEP,
+				       &step, sizeof(step), NULL, 0),
 		       -KVM_EPERM);
 	TEST_ASSERT_EQ(__kvmi_cmd(&env->tool, KVMI_VM_CONTROL_EVENTS, &req,
 				  sizeof(req), NULL, 0), -KVM_EPERM);

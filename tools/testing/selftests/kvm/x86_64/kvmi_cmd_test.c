@@ -8,6 +8,9 @@
 #include "kselftest_harness.h"
 #include "kvmi_util.h"
 
+/* So many commands may wait for a vCPU. */
+#define MAX_QUEUED	1024
+
 FIXTURE(cmd)
 {
 	struct kvmi_env env;
@@ -75,12 +78,18 @@ static const struct {
 	uint16_t req_size, rpl_size;
 } vcpu_cmds[] = {
 	{ KVMI_VCPU_GET_INFO, 0, 8 },
+	{ KVMI_VCPU_CONTROL_EVENTS, 8, 0 },
+	{ KVMI_VCPU_GET_REGISTERS, 8, 472 },
 	{ KVMI_VCPU_SET_REGISTERS, 144, 0 },
 	{ KVMI_VCPU_GET_CPUID, 8, 16 },
+	{ KVMI_VCPU_CONTROL_CR, 8, 0 },
+	{ KVMI_VCPU_INJECT_EXCEPTION, 16, 0 },
 	{ KVMI_VCPU_GET_XCR, 8, 8 },
 	{ KVMI_VCPU_GET_XSAVE, 0, 4096 },
 	{ KVMI_VCPU_SET_XSAVE, 4096, 0 },
 	{ KVMI_VCPU_GET_MTRR_TYPE, 8, 8 },
+	{ KVMI_VCPU_CONTROL_MSR, 8, 0 },
+	{ KVMI_VCPU_CONTROL_SINGLESTEP, 8, 0 },
 	{ KVMI_VCPU_TRANSLATE_GVA, 8, 8 },
 };
 
@@ -110,6 +119,123 @@ TEST_F_TIMEOUT(cmd, vcpu_header, KVMI_TEST_TIMEOUT)
 		}
 	}
 	kvmi_alive(tool);
+}
+
+/* A vCPU that the guest has not started serves nobody, and says so at once. */
+TEST_F_TIMEOUT(cmd, not_started, KVMI_TEST_TIMEOUT)
+{
+	struct kvm_mp_state uninit = { .mp_state = KVM_MP_STATE_UNINITIALIZED };
+	struct kvm_mp_state runnable = { .mp_state = KVM_MP_STATE_RUNNABLE };
+	struct kvmi_tool *tool = &self->env.tool;
+	uint8_t msg[sizeof(struct kvmi_vcpu_hdr) + 4096] = { };
+	struct kvmi_vcpu_hdr *hdr = (void *)msg;
+	struct kvmi_event ev;
+	int i, err;
+
+	vcpu_mp_state_set(self->r->vcpu, &uninit);
+	for (i = 0; i < ARRAY_SIZE(vcpu_cmds); i++) {
+		err = __kvmi_cmd(tool, vcpu_cmds[i].id, msg,
+				 sizeof(*hdr) + vcpu_cmds[i].req_size, NULL, 0);
+		TEST_ASSERT(err == -KVM_EAGAIN, "command %u: error %d",
+			    vcpu_cmds[i].id, err);
+
+		/* What is wrong in any case is told first. */
+		hdr->padding1 = 1;
+		err = __kvmi_cmd(tool, vcpu_cmds[i].id, msg,
+				 sizeof(*hdr) + vcpu_cmds[i].req_size, NULL, 0);
+		TEST_ASSERT(err == -KVM_EINVAL, "command %u: error %d",
+			    vcpu_cmds[i].id, err);
+		hdr->padding1 = 0;
+	}
+	for (i = 0; i < 2; i++)
+		TEST_ASSERT_EQ(__kvmi_pause_vcpu(tool, 0, i), -KVM_EAGAIN);
+
+	vcpu_mp_state_set(self->r->vcpu, &runnable);
+	kvmi_runner_do(self->r, kvmi_insn_nop, 0, 0);
+	kvmi_runner_wait(self->r);
+	if (kvmi_poll_event(tool, &ev, 0))
+		TEST_FAIL("unwanted event %u", ev.event);
+	kvmi_alive(tool);
+}
+
+/*
+ * Commands wait for a vCPU that is not in KVM_RUN, but not any number of them.
+ * The one that is too many gets its error first, the others are carried out.
+ */
+TEST_F_TIMEOUT(cmd, too_many, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_tool *tool = &self->env.tool;
+	struct kvmi_vcpu_get_info_reply rpl;
+	uint32_t seq[MAX_QUEUED + 1];
+	int i, round;
+
+	for (round = 0; round < 2; round++) {
+		for (i = 0; i <= MAX_QUEUED; i++)
+			seq[i] = kvmi_vcpu_send(tool, 0, KVMI_VCPU_GET_INFO,
+						NULL, 0);
+		TEST_ASSERT_EQ(__kvmi_recv_reply(tool, KVMI_VCPU_GET_INFO,
+						 seq[MAX_QUEUED], NULL, 0),
+			       -KVM_EBUSY);
+
+		kvmi_runner_do(self->r, kvmi_insn_nop, 0, 0);
+		for (i = 0; i < MAX_QUEUED; i++)
+			TEST_ASSERT_EQ(__kvmi_recv_reply(tool,
+							 KVMI_VCPU_GET_INFO,
+							 seq[i], &rpl,
+							 sizeof(rpl)), 0);
+		kvmi_runner_wait(self->r);
+	}
+}
+
+/*
+ * The state of SMM is not the guest's.  The VMM may put a vCPU there while an
+ * event waits; other commands go on as ever.
+ */
+TEST_F_TIMEOUT(cmd, away, KVMI_TEST_TIMEOUT)
+{
+	static const uint16_t refused[] = {
+		KVMI_VCPU_GET_REGISTERS, KVMI_VCPU_SET_REGISTERS,
+		KVMI_VCPU_INJECT_EXCEPTION, KVMI_VCPU_TRANSLATE_GVA,
+	};
+	struct kvmi_env *env = &self->env;
+	struct kvm_vcpu_events events;
+	struct kvmi_vcpu_get_info_reply rpl;
+	uint8_t req[144] = { UD_VECTOR };
+	struct kvmi_event ev;
+	int i, err, smm;
+
+	if (!kvm_has_cap(KVM_CAP_X86_SMM))
+		SKIP(return, "no system management mode");
+
+	start_spinning(env, self->stop);
+	pause_vcpu(env, &ev);
+	for (smm = 1; smm >= 0; smm--) {
+		kvmi_runner_kick(self->r);
+		kvmi_runner_wait_exit(self->r);
+		TEST_ASSERT_EQ(self->r->err, EINTR);
+		vcpu_events_get(self->r->vcpu, &events);
+		events.flags = KVM_VCPUEVENT_VALID_SMM;
+		events.smi.smm = smm;
+		vcpu_events_set(self->r->vcpu, &events);
+		kvmi_runner_go(self->r);
+
+		for (i = 0; smm && i < ARRAY_SIZE(refused); i++) {
+			req[0] = refused[i] == KVMI_VCPU_INJECT_EXCEPTION ?
+				 UD_VECTOR : 0;
+			err = __kvmi_vcpu_cmd(env, 0, refused[i], req,
+					      sizeof(req), NULL, 0);
+			TEST_ASSERT(err == -KVM_EAGAIN, "command %u: error %d",
+				    refused[i], err);
+		}
+		TEST_ASSERT_EQ(__kvmi_vcpu_cmd(env, 0, KVMI_VCPU_GET_INFO, NULL,
+					       0, &rpl, sizeof(rpl)), 0);
+	}
+
+	/* It was not set, nor anything injected. */
+	*self->stop = 1;
+	kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	TEST_ASSERT(kvmi_runner_wait(self->r) > 0, "no loop");
+	kvmi_no_event(&env->tool);
 }
 
 /* A request that is longer than need be is as good as any. */
