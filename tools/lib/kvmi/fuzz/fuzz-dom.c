@@ -12,33 +12,17 @@
 
 #include <kvmi/libkvmi.h>
 
+#include "session.h"
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void take_events(struct kvmi_dom *dom)
-{
-	struct kvmi_event event, again;
-	static uint8_t raw[KVMI_EVENT_MAX_SIZE];
-	size_t len;
-	int i;
-
-	for (i = 0; i < 8 && kvmi_event_next(dom, &event, 0) == 1; i++) {
-		kvmi_event_name(event.id);
-		kvmi_event_reply(dom, &event, KVMI_EVENT_ACTION_RETRY);
-	}
-	if (kvmi_event_next_raw(dom, raw, sizeof(raw), &len, 0) == 1)
-		kvmi_event_parse(raw, len, &again);
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct kvm_msr_entry msrs[2] = { { .index = 0x10 }, { .index = 0x11 } };
-	struct kvmi_get_version_reply version;
-	struct kvmi_registers regs;
+	static uint8_t raw[KVMI_EVENT_MAX_SIZE];
 	struct kvmi_event event;
-	struct kvmi_batch *batch;
 	struct kvmi_dom *dom;
-	uint8_t page[4096];
 	int sv[2], room = 1 << 20;
+	size_t len;
 
 	/* A message alone, without a connection around it. */
 	kvmi_event_parse(data, size, &event);
@@ -55,17 +39,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		goto out;
 	shutdown(sv[0], SHUT_WR);
 	kvmi_dom_set_timeout(dom, 100);
-	kvmi_get_version(dom, &version);
-	take_events(dom);
-	kvmi_vcpu_get_registers(dom, 0, &regs, msrs, 2);
-	if (!kvmi_batch_new(dom, &batch)) {
-		kvmi_batch_read_physical(batch, 0x1000, page, sizeof(page));
-		kvmi_batch_read_physical(batch, 0x2000, page, 100);
-		kvmi_batch_run(batch);
-		kvmi_batch_result(batch, 1);
-		kvmi_batch_free(batch);
-	}
-	take_events(dom);
+	session(dom, 0);
+	if (kvmi_event_next_raw(dom, raw, sizeof(raw), &len, 0) == 1)
+		kvmi_event_parse(raw, len, &event);
+	session_events(dom, 0);
 out:
 	kvmi_dom_close(dom);
 	close(sv[0]);

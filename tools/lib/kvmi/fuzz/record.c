@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Records what the kernel's side of some sessions says, for the fuzzers to start
- * from: record DIRECTORY
+ * Records what the kernel's side of a session says, for the fuzzers to start
+ * from.
+ *
+ *	record DIRECTORY		the kernel is a peer of the tests
+ *	record DIRECTORY SOCKET		a VMM brings it; a line on the standard
+ *					input says that all commands are allowed
  */
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +18,7 @@
 #include <kvmi/libkvmi.h>
 
 #include "peer.h"
+#include "session.h"
 #include "tap.h"
 
 static FILE *out;
@@ -44,52 +50,59 @@ static void *hand_on(void *arg)
 	return NULL;
 }
 
-static void session(struct kvmi_dom *dom, struct peer *peer)
+/* The VMM's VM, its handshake done; the VMM may still have to allow things. */
+static int real_kernel(const char *path)
 {
-	struct kvm_msr_entry msrs[2] = { { .index = 0x10 }, { .index = 0x11 } };
-	struct kvmi_get_version_reply version;
-	uint8_t event[8 + 576], page[4096];
-	struct kvmi_registers regs;
-	struct kvmi_batch *batch;
-	struct kvmi_event ev;
+	struct pollfd pfd = { .events = POLLIN };
+	struct kvmi_listener *listener;
+	struct kvmi_hello hello;
+	int fd, c;
 
-	/* The same requests in the same order as the fuzzer has. */
-	must(!kvmi_get_version(dom, &version));
-	peer_send_raw(peer->fd, event, peer_pf_event(event, 1, 0, 0x1000, 0x2000, 2, 0x3000));
-	must(kvmi_event_next(dom, &ev, 5000) == 1);
-	must(!kvmi_event_reply(dom, &ev, 0));
-	must(!kvmi_vcpu_get_registers(dom, 0, &regs, msrs, 2));
-	must(!kvmi_batch_new(dom, &batch));
-	must(kvmi_batch_read_physical(batch, 0x1000, page, sizeof(page)) == 0);
-	must(kvmi_batch_read_physical(batch, 0x2000, page, 100) == 1);
-	must(!kvmi_batch_run(batch));
-	kvmi_batch_free(batch);
+	must(!kvmi_listener_open(path, &listener));
+	printf("listening\n");
+	fflush(stdout);
+	pfd.fd = kvmi_listener_fd(listener);
+	must(poll(&pfd, 1, 60000) == 1);
+	fd = kvmi_listener_accept(listener);
+	must(fd >= 0);
+	must(!kvmi_handshake_tool(fd, NULL, &hello, 10000));
+	kvmi_listener_close(listener);
+	do {
+		c = getchar();
+	} while (c != '\n' && c != EOF);
+	return fd;
 }
 
 int main(int argc, char **argv)
 {
 	static struct peer peer;
+	uint8_t hello[KVMI_HELLO_SIZE + 1] = { 0 }, event[8 + 576];
+	struct kvmi_hello h = { .name = "recorded", .max_gpa = 0xfffff };
+	bool real = argc == 3;
 	pthread_t threads[2];
 	struct kvmi_dom *dom;
 	char path[4096];
-	uint8_t hello[KVMI_HELLO_SIZE + 1] = { 0 };
-	struct kvmi_hello h = { .name = "recorded", .max_gpa = 0xfffff };
 	int sv[2], fds[2];
 
-	if (argc != 2)
+	if (argc != 2 && !real) {
+		fprintf(stderr, "usage: record DIRECTORY [SOCKET]\n");
 		return 2;
+	}
 	snprintf(path, sizeof(path), "%s/session", argv[1]);
 	out = fopen(path, "w");
 	must(out);
-	fds[0] = peer_start(&peer, NULL, NULL);
+	fds[0] = real ? real_kernel(argv[2]) : peer_start(&peer, NULL, NULL);
 	must(!socketpair(AF_UNIX, SOCK_STREAM, 0, sv));
 	fds[1] = sv[0];
 	must(!pthread_create(&threads[0], NULL, relay, fds));
 	must(!pthread_create(&threads[1], NULL, hand_on, fds));
 	must(!kvmi_dom_open(sv[1], NULL, &dom));
-	session(dom, &peer);
+	if (!real)
+		peer_send_raw(peer.fd, event, peer_pf_event(event, 1, 0, 0x1000, 0x2000, 2, 0x3000));
+	must(!session(dom, 5000));
 	kvmi_dom_close(dom);
-	peer_stop(&peer);
+	if (!real)
+		peer_stop(&peer);
 	must(!pthread_join(threads[0], NULL));
 	must(!pthread_join(threads[1], NULL));
 	must(!fclose(out));

@@ -184,6 +184,13 @@ static void handle_registers(struct peer *peer, const struct peer_msg *msg)
 	peer_reply(peer->fd, msg, 0, buf, 472 + 16 * n);
 }
 
+static void handle_xsave(struct peer *peer, const struct peer_msg *msg)
+{
+	static const uint8_t area[4096];
+
+	peer_reply(peer->fd, msg, 0, area, sizeof(area));
+}
+
 static void handle(struct peer *peer, const struct peer_msg *msg)
 {
 	uint8_t buf[16] = { 0 };
@@ -222,6 +229,12 @@ static void handle(struct peer *peer, const struct peer_msg *msg)
 		break;
 	case 20:
 		handle_access(peer, msg);
+		break;
+	case 11:
+		peer_reply(peer->fd, msg, 0, buf, 16);
+		break;
+	case 19:
+		handle_xsave(peer, msg);
 		break;
 	case 512:
 		put64(buf, sizeof(peer->memory) / 4096);
