@@ -303,36 +303,13 @@ TEST_F_TIMEOUT(breakpoint, vmm, KVMI_TEST_TIMEOUT)
 	TEST_ASSERT_EQ(run(env), HANDLED);
 }
 
-static uint64_t nr_exits(struct kvmi_env *env)
-{
-	int fd = vcpu_get_stats_fd(env->run[0].vcpu);
-	struct kvm_stats_header header;
-	struct kvm_stats_desc *descs;
-	uint64_t exits = 0;
-	int i;
-
-	read_stats_header(fd, &header);
-	descs = read_stats_descriptors(fd, &header);
-	for (i = 0; i < header.num_desc; i++) {
-		struct kvm_stats_desc *desc =
-			get_stats_descriptor(descs, i, &header);
-
-		if (!strcmp(desc->name, "exits"))
-			read_stat_data(fd, &header, desc, &exits, 1);
-	}
-	free(descs);
-	close(fd);
-
-	return exits;
-}
-
 static bool is_intercepted(struct kvmi_env *env)
 {
-	uint64_t before = nr_exits(env), exits;
+	uint64_t before = kvmi_nr_exits(env->run[0].vcpu), exits;
 
 	kvmi_runner_do(&env->run[0], guest_loop_int3, 0, 0);
 	TEST_ASSERT_EQ(kvmi_runner_wait(&env->run[0]), 1);
-	exits = nr_exits(env) - before;
+	exits = kvmi_nr_exits(env->run[0].vcpu) - before;
 	TEST_ASSERT(exits < LOOPS / 2 || exits >= LOOPS, "%lu exits", exits);
 
 	return exits >= LOOPS;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * KVM introspection: instructions that wait for the tool, and what happens to
- * their interception when the session ends.
+ * KVM introspection: instructions that wait for the tool.
  */
 #include "test_util.h"
 #include "kvm_util.h"
@@ -79,17 +78,6 @@ static uint64_t guest_wrmsr(uint64_t msr, uint64_t val, uint64_t arg)
 	return vector ? FAULT(vector) : rdmsr(msr);
 }
 
-static uint64_t guest_loop_msr(uint64_t msr, uint64_t val, uint64_t arg)
-{
-	uint64_t data = rdmsr(msr);
-	int i;
-
-	for (i = 0; i < LOOPS; i++)
-		wrmsr(msr, data);
-
-	return rdmsr(msr) == data;
-}
-
 /* One of the instructions, as the descriptor and the direction say */
 static uint64_t guest_desc(uint64_t desc, uint64_t write, uint64_t arg)
 {
@@ -159,6 +147,13 @@ static uint64_t guest_xsetbv_fep(uint64_t xcr, uint64_t val, uint64_t arg)
 				     "c"((uint32_t)xcr));
 
 	return vector ? FAULT(vector) : val;
+}
+
+static uint64_t guest_xcr0(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	set_cr4(get_cr4() | X86_CR4_OSXSAVE);
+
+	return xgetbv(0);
 }
 
 static uint64_t guest_loop_xsetbv(uint64_t gva, uint64_t val, uint64_t arg)
@@ -277,41 +272,6 @@ static void control_msr(struct kvmi_env *env, uint32_t msr, uint8_t enable)
 	TEST_ASSERT_EQ(__control_msr(env, msr, enable), 0);
 }
 
-static void control_cleanup(struct kvmi_env *env, uint8_t enable)
-{
-	struct kvmi_vm_control_cleanup req = { .enable = enable };
-
-	kvmi_cmd(&env->tool, KVMI_VM_CONTROL_CLEANUP, &req, sizeof(req), NULL,
-		 0);
-}
-
-static uint64_t nr_exits(struct kvmi_env *env)
-{
-	int fd = vcpu_get_stats_fd(env->run[0].vcpu);
-	struct kvm_stats_header header;
-	struct kvm_stats_desc *descs;
-	uint64_t exits = 0;
-	bool found = false;
-	int i;
-
-	read_stats_header(fd, &header);
-	descs = read_stats_descriptors(fd, &header);
-	for (i = 0; i < header.num_desc; i++) {
-		struct kvm_stats_desc *desc =
-			get_stats_descriptor(descs, i, &header);
-
-		if (strcmp(desc->name, "exits"))
-			continue;
-		read_stat_data(fd, &header, desc, &exits, 1);
-		found = true;
-	}
-	TEST_ASSERT(found, "no such statistic");
-	free(descs);
-	close(fd);
-
-	return exits;
-}
-
 /* Does each of the guest's instructions cause an exit? */
 static bool is_intercepted(struct kvmi_env *env, kvmi_insn loop, uint64_t gva)
 {
@@ -319,9 +279,9 @@ static bool is_intercepted(struct kvmi_env *env, kvmi_insn loop, uint64_t gva)
 
 	/* once more, for pages that are not mapped yet */
 	TEST_ASSERT_EQ(run(env, loop, gva, 0, 0), 1);
-	before = nr_exits(env);
+	before = kvmi_nr_exits(env->run[0].vcpu);
 	TEST_ASSERT_EQ(run(env, loop, gva, 0, 0), 1);
-	exits = nr_exits(env) - before;
+	exits = kvmi_nr_exits(env->run[0].vcpu) - before;
 
 	TEST_ASSERT(exits < FEW_EXITS || exits >= LOOPS,
 		    "%lu exits in %d instructions", exits, LOOPS);
@@ -1180,86 +1140,108 @@ TEST_F_TIMEOUT(intercept, hypercall, KVMI_TEST_TIMEOUT)
 	check_crash(env, &ev);
 }
 
-/* ---- the end of the session ---- */
+/* ---- replies that are none ---- */
 
-static void intercept_all(struct kvmi_env *env)
+/* The guest does what the event is about, and gets what it wants. */
+static void do_event(struct kvmi_env *env, uint16_t event, uint64_t *want)
 {
-	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_CR, true);
-	control_cr(env, 3, 1);
-	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_MSR, true);
-	control_msr(env, MSR_KERNEL_GS_BASE, 1);
-}
+	uint64_t old;
 
-static void check_all(struct kvmi_env *env, bool want, bool desc)
-{
-	check_cr3_intercepted(env, want);
-	TEST_ASSERT(is_intercepted(env, guest_loop_msr, MSR_KERNEL_GS_BASE) ==
-		    want, "MSR: want %d", want);
-	if (desc)
-		TEST_ASSERT(is_intercepted(env, guest_loop_sgdt, 0) == want,
-			    "SGDT: want %d", want);
-}
-
-/* What the tool intercepts goes with it, at once. */
-TEST_F_TIMEOUT(intercept, restored, KVMI_TEST_TIMEOUT)
-{
-	struct kvmi_env *env = &self->env;
-	bool desc;
-	int i;
-
-	for (i = 0; i < 3; i++) {
-		if (!env->hooked)
-			kvmi_env_hook(env);
-		check_all(env, false, true);
-		intercept_all(env);
-		check_all(env, true, false);
-		desc = has_descriptor(env);
-
-		if (i == 1) {
-			kvmi_env_unhook(env);
-		} else {
-			kvmi_tool_close(&env->tool);
-			env->hooked = false;
-		}
-		/* the next session has nothing of it even if it comes first */
-		if (i == 2)
-			kvmi_env_hook(env);
-		check_all(env, false, true);
-		TEST_REQUIRE(desc || i < 2);
+	switch (event) {
+	case KVMI_VCPU_EVENT_CR:
+		old = get_cr(env, 3);
+		control_cr(env, 3, 1);
+		*want = other_cr(3, old);
+		start(env, guest_write_cr, 3, *want, 0);
+		break;
+	case KVMI_VCPU_EVENT_MSR:
+		old = run(env, guest_wrmsr, MSR_LSTAR, 0x1000, 0);
+		control_msr(env, MSR_LSTAR, 1);
+		*want = old ^ 0x3000;
+		start(env, guest_wrmsr, MSR_LSTAR, *want, 0);
+		break;
+	case KVMI_VCPU_EVENT_DESCRIPTOR:
+		*want = 0;
+		start(env, guest_desc, KVMI_DESC_LDTR, 0, 0);
+		break;
+	case KVMI_VCPU_EVENT_HYPERCALL:
+		*want = 0;
+		start(env, guest_hypercall, HC, HC_OP, 0);
+		break;
+	case KVMI_VCPU_EVENT_XSETBV:
+		old = run(env, guest_xcr0, 0, 0, 0);
+		*want = old ^ 2;
+		start(env, is_forced_emulation_enabled ? guest_xsetbv_fep :
+							 guest_xsetbv,
+		      0, *want, 0);
+		break;
+	default:
+		TEST_FAIL("event %u", event);
 	}
 }
 
-/* Or it stays, for the next tool. */
-TEST_F_TIMEOUT(intercept, kept, KVMI_TEST_TIMEOUT)
+/* Such a reply ends the session, and the guest goes on without the tool. */
+static void check_bad_reply(struct kvmi_env *env, uint16_t event,
+			    uint8_t action, size_t size)
 {
-	struct kvmi_env *env = &self->env;
 	struct kvmi_event ev;
-	uint64_t old, val;
-	bool desc;
+	uint64_t want;
 
-	control_cleanup(env, 0);
-	intercept_all(env);
-	desc = has_descriptor(env);
+	kvmi_control_event(env, 0, event, true);
+	do_event(env, event, &want);
+	kvmi_wait_event(&env->tool, event, &ev);
+	kvmi_reply_value(&env->tool, &ev, action, 0, size);
+	TEST_ASSERT_EQ(kvmi_runner_wait(&env->run[0]), want);
+	kvmi_wait_closed(&env->tool);
+
 	kvmi_env_unhook(env);
-	check_all(env, true, desc);
-	/* all the same nobody is told */
-	old = run(env, guest_read_cr, 3, 0, 0);
-	val = old ^ BIT(3);
-	TEST_ASSERT_EQ(run(env, guest_write_cr, 3, val, 0), val);
-	TEST_ASSERT_EQ(run(env, guest_write_cr, 3, old, 0), old);
-
-	/* What was selected is selected still. */
 	kvmi_env_hook(env);
-	TEST_ASSERT_EQ(run(env, guest_write_cr, 3, val, 0), val);
-	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_CR, true);
-	start(env, guest_write_cr, 3, old, 0);
-	wait_cr(env, 3, val, old, &ev);
-	reply_value(env, &ev, old);
-	TEST_ASSERT_EQ(kvmi_runner_wait(&env->run[0]), old);
+}
 
-	/* The new session has its own idea of cleanup. */
-	kvmi_env_unhook(env);
-	check_all(env, false, desc);
+static void check_bad_replies(struct kvmi_env *env, uint16_t event,
+			      size_t data_size, bool has_retry)
+{
+	if (!has_retry)
+		check_bad_reply(env, event, RETRY, data_size);
+	check_bad_reply(env, event, CRASH + 1, data_size);
+	check_bad_reply(env, event, 0xff, data_size);
+	/* more data than the event takes */
+	check_bad_reply(env, event, CONTINUE, data_size + 1);
+	check_bad_reply(env, event, CONTINUE, data_size + 8);
+}
+
+TEST_F_TIMEOUT(intercept, cr_bad_replies, KVMI_TEST_TIMEOUT)
+{
+	check_bad_replies(&self->env, KVMI_VCPU_EVENT_CR, 8, false);
+}
+
+TEST_F_TIMEOUT(intercept, msr_bad_replies, KVMI_TEST_TIMEOUT)
+{
+	check_bad_replies(&self->env, KVMI_VCPU_EVENT_MSR, 8, false);
+}
+
+TEST_F_TIMEOUT(intercept, descriptor_bad_replies, KVMI_TEST_TIMEOUT)
+{
+	if (!has_descriptor(&self->env))
+		SKIP(return, "the CPU cannot intercept them");
+
+	check_bad_replies(&self->env, KVMI_VCPU_EVENT_DESCRIPTOR, 0, true);
+}
+
+TEST_F_TIMEOUT(intercept, hypercall_bad_replies, KVMI_TEST_TIMEOUT)
+{
+	check_bad_replies(&self->env, KVMI_VCPU_EVENT_HYPERCALL, 0, false);
+}
+
+TEST_F_TIMEOUT(intercept, xsetbv_bad_replies, KVMI_TEST_TIMEOUT)
+{
+	if (!kvm_cpu_has(X86_FEATURE_XSAVE))
+		SKIP(return, "the CPU has no XSETBV");
+	if (!is_forced_emulation_enabled &&
+	    !is_intercepted(&self->env, guest_loop_xsetbv, 0))
+		SKIP(return, "the machine ignores the XSETBV intercept (QEMU's TCG does)");
+
+	check_bad_replies(&self->env, KVMI_VCPU_EVENT_XSETBV, 0, false);
 }
 
 int main(int argc, char *argv[])

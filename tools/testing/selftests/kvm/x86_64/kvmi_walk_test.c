@@ -53,7 +53,6 @@ FIXTURE(walk)
 	/* the entries that map the page, by their level */
 	uint64_t *entry[PG_LEVEL_512G + 1];
 	uint64_t *large;
-	int stats_fd;
 };
 
 static uint64_t *find_entry(struct kvmi_env *env, uint64_t gva, int level)
@@ -67,7 +66,6 @@ FIXTURE_SETUP(walk)
 	int level;
 
 	kvmi_env_create(env, 1);
-	self->stats_fd = vcpu_get_stats_fd(env->run[0].vcpu);
 	memset(kvmi_hva(env, PAGE, PAGE_SIZE / 2), OP_RET, PAGE_SIZE / 2);
 
 	for (level = PG_LEVEL_4K; level <= PG_LEVEL_512G; level++)
@@ -82,7 +80,6 @@ FIXTURE_SETUP(walk)
 
 FIXTURE_TEARDOWN(walk)
 {
-	close(self->stats_fd);
 	kvmi_env_destroy(&self->env);
 }
 
@@ -281,33 +278,12 @@ TEST_F_TIMEOUT(walk, delivery, KVMI_TEST_TIMEOUT)
 	}
 }
 
-static uint64_t count_exits(int stats_fd)
-{
-	struct kvm_stats_header header;
-	struct kvm_stats_desc *descs;
-	uint64_t value = 0;
-	int i;
-
-	read_stats_header(stats_fd, &header);
-	descs = read_stats_descriptors(stats_fd, &header);
-	for (i = 0; i < header.num_desc; i++) {
-		struct kvm_stats_desc *desc;
-
-		desc = get_stats_descriptor(descs, i, &header);
-		if (!strcmp(desc->name, "exits"))
-			read_stat_data(stats_fd, &header, desc, &value, 1);
-	}
-	free(descs);
-	TEST_ASSERT(value, "no counter of exits");
-
-	return value;
-}
-
 /* The least that it takes; the host's interrupts cause exits, too. */
 static unsigned int exits_of(FIXTURE_DATA(walk) * self, const struct access *a,
 			     uint8_t table, uint64_t bits)
 {
 	struct kvmi_env *env = &self->env;
+	struct kvm_vcpu *vcpu = env->run[0].vcpu;
 	struct kvmi_recs recs = { .action = CONTINUE };
 	uint64_t *leaf = self->entry[PG_LEVEL_4K];
 	unsigned int i, least = ~0;
@@ -321,10 +297,10 @@ static unsigned int exits_of(FIXTURE_DATA(walk) * self, const struct access *a,
 		kvmi_env_access(env, 0, a->insn, kvmi_gva(PAGE, a->offset), 1,
 				kvmi_record, &recs, NULL);
 		*leaf = (*leaf & ~(PTE_A | PTE_D)) | bits;
-		exits = count_exits(self->stats_fd);
+		exits = kvmi_nr_exits(vcpu);
 		kvmi_env_access(env, 0, a->insn, kvmi_gva(PAGE, a->offset), 1,
 				kvmi_record, &recs, NULL);
-		exits = count_exits(self->stats_fd) - exits;
+		exits = kvmi_nr_exits(vcpu) - exits;
 		least = min_t(unsigned int, least, exits);
 	}
 

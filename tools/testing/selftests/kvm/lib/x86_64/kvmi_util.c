@@ -768,6 +768,33 @@ void kvmi_runner_kick(struct kvmi_runner *r)
 	pthread_kill(r->thread, SIGUSR1);
 }
 
+uint64_t kvmi_nr_exits(struct kvm_vcpu *vcpu)
+{
+	int fd = vcpu_get_stats_fd(vcpu);
+	struct kvm_stats_header header;
+	struct kvm_stats_desc *descs;
+	uint64_t exits = 0;
+	bool found = false;
+	int i;
+
+	read_stats_header(fd, &header);
+	descs = read_stats_descriptors(fd, &header);
+	for (i = 0; i < header.num_desc; i++) {
+		struct kvm_stats_desc *desc =
+			get_stats_descriptor(descs, i, &header);
+
+		if (strcmp(desc->name, "exits"))
+			continue;
+		read_stat_data(fd, &header, desc, &exits, 1);
+		found = true;
+	}
+	TEST_ASSERT(found, "no such statistic");
+	free(descs);
+	close(fd);
+
+	return exits;
+}
+
 void kvmi_runner_stop(struct kvmi_runner *r)
 {
 	if (!r->vcpu)
