@@ -6,8 +6,8 @@
  * push, flags, DR6) is compared with what it leaves behind when nobody steps
  * the vCPU.
  *
- * What the emulators cannot do: QEMU takes no breakpoints from the VMCB's DR7,
- * and has an ICEBP of its own.
+ * What the emulators cannot do: QEMU's TCG takes no breakpoints from the VMCB's
+ * DR7, and has no ICEBP.
  */
 #include "test_util.h"
 #include "kvm_util.h"
@@ -20,9 +20,17 @@
 #define FLAGS_ARITH		0x8d5ull
 #define FLAGS_TF		BIT(8)
 #define FLAGS_IF		BIT(9)
+#define FLAGS_RF		BIT(16)
 #define KERNEL_CS		0x8
 #define APIC_SELF_IPI		0x3f0
 #define DR6_INIT		0xffff0ff0ull
+#define DR6_B0			BIT(0)
+#define DR7_INIT		0x400ull
+#define DR7_L0			BIT(0)
+#define DR7_GD			BIT(13)
+#define DR7_EXEC0		(DR7_INIT | DR7_L0)
+#define DR7_WRITE0		(DR7_INIT | DR7_L0 | 1ull << 16 | 3ull << 18)
+#define DR7_ACCESS0		(DR7_INIT | DR7_L0 | 3ull << 16 | 3ull << 18)
 #define INT_VECTOR		0x80
 #define IRQ_VECTOR		0x40
 
@@ -56,6 +64,8 @@ struct guest_results {
 static struct guest_results *results;
 /* what a handler adds to RIP; after how many #DB it clears TF */
 static uint64_t skip, nr_traps;
+/* a breakpoint in DR0 that is for an instruction: the handler steps over it */
+static uint64_t is_exec_bp;
 static uint64_t nr_irqs;
 
 static uint64_t get_dr6(void)
@@ -69,6 +79,16 @@ static uint64_t get_dr6(void)
 static void set_dr6(uint64_t val)
 {
 	asm volatile("mov %0, %%dr6" :: "r"(val));
+}
+
+static void set_dr0(void *addr)
+{
+	asm volatile("mov %0, %%dr0" :: "r"(addr));
+}
+
+static void set_dr7(uint64_t val)
+{
+	asm volatile("mov %0, %%dr7" :: "r"(val) : "memory");
 }
 
 static void record(struct ex_regs *regs)
@@ -99,6 +119,8 @@ static void guest_trap(struct ex_regs *regs)
 static void guest_db(struct ex_regs *regs)
 {
 	record(regs);
+	if (is_exec_bp && (get_dr6() & DR6_B0))
+		regs->rflags |= FLAGS_RF;
 	set_dr6(DR6_INIT);
 	if (--nr_traps == 0)
 		regs->rflags &= ~FLAGS_TF;
@@ -116,6 +138,7 @@ static void guest_begin(uint64_t gva)
 	results = (void *)gva;
 	skip = 0;
 	nr_traps = 1;
+	is_exec_bp = 0;
 	set_dr6(DR6_INIT);
 }
 
@@ -319,6 +342,143 @@ static uint64_t guest_dr6(uint64_t gva, uint64_t val, uint64_t arg)
 	asm volatile("nop" ::: "memory");
 	results->val[1] = get_dr6();
 	return 0;
+}
+
+/* The guest's breakpoints for data: hit by some instructions, not by others */
+static void do_data(uint64_t flags)
+{
+	uint32_t *data = (uint32_t *)&results->val[16];
+
+	asm volatile("pushfq\n\t"
+		     "orq %[flags], (%%rsp)\n\t"
+		     "popfq\n\t"
+		     "movl $1, (%[data])\n\t"
+		     "nop\n\t"
+		     "movl $2, 4(%[data])\n\t"
+		     "incl (%[data])\n\t"
+		     "movl (%[data]), %%eax\n\t"
+		     "nop\n\t"
+		     "movb $5, 3(%[data])\n\t"
+		     "nop\n\t"
+		     "nop"
+		     :: [data]"r"(data), [flags]"r"(flags)
+		     : "rax", "cc", "memory");
+}
+
+static uint64_t guest_data_write(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	guest_begin(gva);
+	set_dr0(&results->val[16]);
+	set_dr7(DR7_WRITE0);
+	do_data(0);
+	set_dr7(DR7_INIT);
+	return results->nr_frames;
+}
+
+static uint64_t guest_data_access(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	guest_begin(gva);
+	set_dr0(&results->val[16]);
+	set_dr7(DR7_ACCESS0);
+	do_data(0);
+	set_dr7(DR7_INIT);
+	return results->nr_frames;
+}
+
+/* An instruction may have both kinds of trap. */
+static uint64_t guest_data_own_tf(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	guest_begin(gva);
+	nr_traps = 8;
+	set_dr0(&results->val[16]);
+	set_dr7(DR7_WRITE0);
+	do_data(FLAGS_TF);
+	set_dr7(DR7_INIT);
+	return results->nr_frames;
+}
+
+/* In the middle of a string instruction */
+static uint64_t guest_data_string(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	void *to;
+	uint64_t n = 12;
+
+	guest_begin(gva);
+	to = &results->val[15];
+	set_dr0(&results->val[16]);
+	set_dr7(DR7_WRITE0);
+	asm volatile("rep stosb; nop; nop"
+		     : "+D"(to), "+c"(n) : "a"(0x5a) : "memory");
+	set_dr7(DR7_INIT);
+	results->val[0] = n;
+	return results->nr_frames;
+}
+
+/* A breakpoint for an instruction is a fault: it comes before that. */
+extern char exec_bp[];
+
+static uint64_t guest_exec_bp(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	uint64_t n = 0;
+
+	guest_begin(gva);
+	is_exec_bp = 1;
+	set_dr0(exec_bp);
+	set_dr7(DR7_EXEC0);
+	asm volatile("mov $3, %%ecx\n"
+		     "1: nop\n"
+		     "exec_bp: inc %0\n\t"
+		     "dec %%ecx\n\t"
+		     "jnz 1b" : "+r"(n) :: "rcx", "cc", "memory");
+	set_dr7(DR7_INIT);
+	results->val[0] = n;
+	return results->nr_frames;
+}
+
+/* Those that the VMM has set for it */
+static uint64_t guest_data_given(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	guest_begin(gva);
+	do_data(0);
+	return results->nr_frames;
+}
+
+/* The guest guards its debug registers. */
+static uint64_t guest_dr_guard(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	guest_begin(gva);
+	set_dr7(DR7_INIT | DR7_GD);
+	asm volatile("nop" ::: "memory");
+	results->val[0] = get_dr6();
+	asm volatile("mov %%dr7, %0" : "=r"(results->val[1]));
+	set_dr7(DR7_INIT);
+	return results->nr_frames;
+}
+
+static uint64_t guest_icebp(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	guest_begin(gva);
+	/* if it is #UD instead */
+	skip = 1;
+	asm volatile("stc; .byte 0xf1; nop; nop" ::: "cc", "memory");
+	return results->frame[0].vector;
+}
+
+static uint64_t guest_icebp_own_tf(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	guest_begin(gva);
+	nr_traps = 4;
+	skip = 1;
+	asm volatile("pushfq\n\t"
+		     "orq $0x100, (%%rsp)\n\t"
+		     "popfq\n\t"
+		     "nop\n\t"
+		     ".byte 0xf1\n\t"
+		     "nop\n\t"
+		     "nop\n\t"
+		     "nop\n\t"
+		     "nop" ::: "cc", "memory");
+	return results->frame[1].vector;
 }
 
 static uint64_t guest_shadows(uint64_t gva, uint64_t val, uint64_t arg)
@@ -723,6 +883,108 @@ TEST_F_TIMEOUT(singlestep, unseen_own_tf_exception, KVMI_TEST_TIMEOUT)
 TEST_F_TIMEOUT(singlestep, unseen_dr6, KVMI_TEST_TIMEOUT)
 {
 	check_invisible(&self->env, guest_dr6);
+}
+
+/*
+ * The guest's own breakpoints, so many.  Does the machine take those that are
+ * in DR7 already when the guest is entered, with nobody stepping it?
+ */
+static bool check_breakpoints(struct kvmi_env *env, kvmi_insn insn, uint64_t nr)
+{
+	struct kvm_vcpu *vcpu = env->run[0].vcpu;
+	struct kvm_debugregs dbg;
+	uint64_t got;
+
+	/* once, for KVM may do the guest's first moves to DR itself */
+	run_plain(env, 0, guest_dr6);
+	vcpu_ioctl(vcpu, KVM_GET_DEBUGREGS, &dbg);
+	dbg.db[0] = KVMI_TEST_GVA + offsetof(struct guest_results, val[16]);
+	dbg.dr7 = DR7_WRITE0;
+	vcpu_ioctl(vcpu, KVM_SET_DEBUGREGS, &dbg);
+	clear_pages(env);
+	got = run_plain(env, 0, guest_data_given);
+	if (got && insn == guest_data_given)
+		check_invisible(env, insn);
+	dbg.dr7 = DR7_INIT;
+	vcpu_ioctl(vcpu, KVM_SET_DEBUGREGS, &dbg);
+	if (!got)
+		return false;
+	TEST_ASSERT_EQ(got, 3);
+
+	clear_pages(env);
+	if (insn != guest_data_given) {
+		TEST_ASSERT_EQ(run_plain(env, 0, insn), nr);
+		check_invisible(env, insn);
+	}
+
+	return true;
+}
+
+#define NO_BREAKPOINTS	"the machine takes no breakpoints from the VMCB (QEMU's TCG does not)"
+#define NO_ICEBP	"the machine has no ICEBP (QEMU's TCG has none)"
+
+TEST_F_TIMEOUT(singlestep, unseen_data_given, KVMI_TEST_TIMEOUT)
+{
+	if (!check_breakpoints(&self->env, guest_data_given, 3))
+		SKIP(return, NO_BREAKPOINTS);
+}
+
+TEST_F_TIMEOUT(singlestep, unseen_data_write, KVMI_TEST_TIMEOUT)
+{
+	if (!check_breakpoints(&self->env, guest_data_write, 3))
+		SKIP(return, NO_BREAKPOINTS);
+}
+
+TEST_F_TIMEOUT(singlestep, unseen_data_access, KVMI_TEST_TIMEOUT)
+{
+	if (!check_breakpoints(&self->env, guest_data_access, 4))
+		SKIP(return, NO_BREAKPOINTS);
+}
+
+TEST_F_TIMEOUT(singlestep, unseen_data_own_tf, KVMI_TEST_TIMEOUT)
+{
+	if (!check_breakpoints(&self->env, guest_data_own_tf, 8))
+		SKIP(return, NO_BREAKPOINTS);
+}
+
+TEST_F_TIMEOUT(singlestep, unseen_data_string, KVMI_TEST_TIMEOUT)
+{
+	if (!check_breakpoints(&self->env, guest_data_string, 4))
+		SKIP(return, NO_BREAKPOINTS);
+}
+
+TEST_F_TIMEOUT(singlestep, unseen_exec_bp, KVMI_TEST_TIMEOUT)
+{
+	if (!check_breakpoints(&self->env, guest_exec_bp, 3))
+		SKIP(return, NO_BREAKPOINTS);
+}
+
+TEST_F_TIMEOUT(singlestep, unseen_dr_guard, KVMI_TEST_TIMEOUT)
+{
+	if (!check_breakpoints(&self->env, guest_dr_guard, 1))
+		SKIP(return, NO_BREAKPOINTS);
+}
+
+static bool check_icebp(struct kvmi_env *env, kvmi_insn insn)
+{
+	clear_pages(env);
+	if (run_plain(env, 0, insn) != DB_VECTOR)
+		return false;
+	check_invisible(env, insn);
+
+	return true;
+}
+
+TEST_F_TIMEOUT(singlestep, unseen_icebp, KVMI_TEST_TIMEOUT)
+{
+	if (!check_icebp(&self->env, guest_icebp))
+		SKIP(return, NO_ICEBP);
+}
+
+TEST_F_TIMEOUT(singlestep, unseen_icebp_own_tf, KVMI_TEST_TIMEOUT)
+{
+	if (!check_icebp(&self->env, guest_icebp_own_tf))
+		SKIP(return, NO_ICEBP);
 }
 
 TEST_F_TIMEOUT(singlestep, unseen_shadows, KVMI_TEST_TIMEOUT)
