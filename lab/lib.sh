@@ -41,8 +41,9 @@ read_more()
 	return $whole
 }
 
-# add_libraries ROOT PATH: for every dynamic program at or below PATH, put the
-# shared libraries and the loader that this machine gives it into ROOT
+# add_libraries ROOT PATH: for every dynamic program, and every module of one, at
+# or below PATH, put the shared libraries and the loader that this machine gives
+# it into ROOT
 add_libraries()
 {
 	local root=$1 path=$2 file lib out
@@ -60,7 +61,7 @@ add_libraries()
 			mkdir -p "$root$(dirname "$lib")"
 			cp -L --preserve=mode,timestamps "$lib" "$root$lib" || return 1
 		done < <(grep -o '/[^ ]*' <<< "$out")
-	done < <(find "$path" -type f -perm /111 -print0)
+	done < <(find "$path" -type f \( -perm /111 -o -name '*.so' \) -print0)
 	return 0
 }
 

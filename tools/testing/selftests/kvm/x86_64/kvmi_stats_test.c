@@ -32,7 +32,7 @@ FIXTURE(stats)
 	int vm_fd, vcpu_fd[2];
 };
 
-FIXTURE_SETUP(stats)
+static void stats_create(FIXTURE_DATA(stats) * self)
 {
 	int i;
 
@@ -43,12 +43,22 @@ FIXTURE_SETUP(stats)
 	kvmi_env_hook(&self->env);
 }
 
-FIXTURE_TEARDOWN(stats)
+static void stats_destroy(FIXTURE_DATA(stats) * self)
 {
 	close(self->vm_fd);
 	close(self->vcpu_fd[0]);
 	close(self->vcpu_fd[1]);
 	kvmi_env_destroy(&self->env);
+}
+
+FIXTURE_SETUP(stats)
+{
+	stats_create(self);
+}
+
+FIXTURE_TEARDOWN(stats)
+{
+	stats_destroy(self);
 }
 
 static uint64_t get_stat(int fd, const char *name)
@@ -214,9 +224,52 @@ TEST_F_TIMEOUT(stats, kvm_stat, KVMI_TEST_TIMEOUT)
 	}
 }
 
+/*
+ * For a look from outside: has each counter count something else, prints the
+ * binary statistics, and runs @command while the VM is there.
+ */
+static int run_beside(const char *command)
+{
+	struct kvmi_recs recs = { .action = KVMI_EVENT_ACTION_CONTINUE };
+	FIXTURE_DATA(stats) self;
+	struct kvmi_env *env = &self.env;
+	struct kvmi_event ev;
+	int i, status;
+
+	stats_create(&self);
+	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, true);
+	kvmi_set_page_access(&env->tool, KVMI_TEST_GPA, KVMI_PAGE_ACCESS_R);
+	for (i = 0; i < 3; i++)
+		kvmi_env_access(env, 0, kvmi_insn_write, KVMI_TEST_GVA, i,
+				kvmi_record, &recs, NULL);
+	for (i = 0; i < 2; i++) {
+		TEST_ASSERT_EQ(__kvmi_pause_vcpu(&env->tool, 0, false), 0);
+		kvmi_runner_do(&env->run[0], kvmi_insn_nop, 0, 0);
+		kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PAUSE, &ev);
+		kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		kvmi_runner_wait(&env->run[0]);
+	}
+
+	for (i = 0; i < ARRAY_SIZE(vm_names); i++)
+		printf("%s %lu\n", vm_names[i], vm_stat(&self, vm_names[i]));
+	for (i = 0; i < ARRAY_SIZE(vcpu_names); i++)
+		printf("%s %lu\n", vcpu_names[i],
+		       vcpu_stat(&self, 0, vcpu_names[i]) +
+		       vcpu_stat(&self, 1, vcpu_names[i]));
+	fflush(stdout);
+
+	status = system(command);
+	stats_destroy(&self);
+
+	return status ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 int main(int argc, char *argv[])
 {
 	TEST_REQUIRE(kvmi_supported());
+
+	if (argc == 3 && !strcmp(argv[1], "--beside"))
+		return run_beside(argv[2]);
 
 	return test_harness_run(argc, argv);
 }
