@@ -230,8 +230,8 @@ TEST_F_TIMEOUT(stats, kvm_stat, KVMI_TEST_TIMEOUT)
  */
 static int run_beside(const char *command)
 {
-	struct kvmi_recs recs = { .action = KVMI_EVENT_ACTION_CONTINUE };
 	FIXTURE_DATA(stats) self;
+	struct kvmi_recs recs = { .action = KVMI_EVENT_ACTION_CONTINUE };
 	struct kvmi_env *env = &self.env;
 	struct kvmi_event ev;
 	int i, status;
