@@ -228,15 +228,14 @@ TEST_F_TIMEOUT(stats, kvm_stat, KVMI_TEST_TIMEOUT)
  * For a look from outside: has each counter count something else, prints the
  * binary statistics, and runs @command while the VM is there.
  */
-static int run_beside(const char *command)
+static int run_beside(FIXTURE_DATA(stats) * self, const char *command)
 {
-	FIXTURE_DATA(stats) self;
 	struct kvmi_recs recs = { .action = KVMI_EVENT_ACTION_CONTINUE };
-	struct kvmi_env *env = &self.env;
+	struct kvmi_env *env = &self->env;
 	struct kvmi_event ev;
 	int i, status;
 
-	stats_create(&self);
+	stats_create(self);
 	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, true);
 	kvmi_set_page_access(&env->tool, KVMI_TEST_GPA, KVMI_PAGE_ACCESS_R);
 	for (i = 0; i < 3; i++)
@@ -251,25 +250,27 @@ static int run_beside(const char *command)
 	}
 
 	for (i = 0; i < ARRAY_SIZE(vm_names); i++)
-		printf("%s %lu\n", vm_names[i], vm_stat(&self, vm_names[i]));
+		printf("%s %lu\n", vm_names[i], vm_stat(self, vm_names[i]));
 	for (i = 0; i < ARRAY_SIZE(vcpu_names); i++)
 		printf("%s %lu\n", vcpu_names[i],
-		       vcpu_stat(&self, 0, vcpu_names[i]) +
-		       vcpu_stat(&self, 1, vcpu_names[i]));
+		       vcpu_stat(self, 0, vcpu_names[i]) +
+		       vcpu_stat(self, 1, vcpu_names[i]));
 	fflush(stdout);
 
 	status = system(command);
-	stats_destroy(&self);
+	stats_destroy(self);
 
 	return status ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 int main(int argc, char *argv[])
 {
+	FIXTURE_DATA(stats) beside;
+
 	TEST_REQUIRE(kvmi_supported());
 
 	if (argc == 3 && !strcmp(argv[1], "--beside"))
-		return run_beside(argv[2]);
+		return run_beside(&beside, argv[2]);
 
 	return test_harness_run(argc, argv);
 }
