@@ -257,6 +257,10 @@ TEST_F_TIMEOUT(inject, running, KVMI_TEST_TIMEOUT)
 
 	start_spinning(self);
 	for (i = 1; i <= 20; i++) {
+		/* The event needs not be enabled, and cannot be disabled. */
+		if (i > 10)
+			kvmi_control_event(env, 0, KVMI_VCPU_EVENT_TRAP,
+					   i & 1);
 		TEST_ASSERT_EQ(INJECT(env, .nr = GP_VECTOR, .error_code = i), 0);
 		wait_trap(env, &ev, GP_VECTOR, i, 0);
 		resume(env, &ev);
