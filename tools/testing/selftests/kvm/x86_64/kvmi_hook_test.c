@@ -226,6 +226,50 @@ TEST_F_TIMEOUT(hook, already_hooked, KVMI_TEST_TIMEOUT)
 	close(kernel_fd);
 }
 
+/* KVM does not see into this VM's memory, so nobody else does through it. */
+TEST_F_TIMEOUT(hook, private_memory, KVMI_TEST_TIMEOUT)
+{
+	struct kvm_vm *vm;
+
+	if (!(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)))
+		SKIP(return, "no VMs with private memory: CONFIG_KVM_SW_PROTECTED_VM is off");
+
+	vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+	TEST_ASSERT_ERRNO(__vm_kvmi_hook(vm, self->kernel_fd), EOPNOTSUPP);
+	/* before the descriptor is looked at, but not before the rest */
+	TEST_ASSERT_ERRNO(__vm_kvmi_hook(vm, -1), EOPNOTSUPP);
+	TEST_ASSERT_ERRNO(hook_raw(vm, self->kernel_fd, 1), EINVAL);
+
+	/* Nothing is left of it. */
+	TEST_ASSERT_ERRNO(__vm_kvmi_preunhook(vm), EFAULT);
+	TEST_ASSERT_ERRNO(__vm_kvmi_allow_command(vm, -1, 1), EFAULT);
+	vm_kvmi_unhook(vm);
+	kvm_vm_free(vm);
+
+	vm_kvmi_hook(self->env.vm, self->kernel_fd);
+	kvmi_alive(&self->env.tool);
+}
+
+/* A socket, but none that is a stream */
+TEST_F_TIMEOUT(hook, bad_socket, KVMI_TEST_TIMEOUT)
+{
+	static const int types[] = { SOCK_DGRAM, SOCK_SEQPACKET };
+	struct kvmi_env *env = &self->env;
+	int i, fds[2];
+
+	for (i = 0; i < ARRAY_SIZE(types); i++) {
+		TEST_ASSERT(!socketpair(AF_UNIX, types[i], 0, fds),
+			    "socketpair()");
+		TEST_ASSERT_ERRNO(__vm_kvmi_hook(env->vm, fds[0]), EINVAL);
+		TEST_ASSERT_ERRNO(__vm_kvmi_preunhook(env->vm), EFAULT);
+		close(fds[0]);
+		close(fds[1]);
+	}
+
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+	kvmi_alive(&env->tool);
+}
+
 /* The tool has gone: the next one does not have to wait for the VMM's UNHOOK. */
 TEST_F_TIMEOUT(hook, tool_gone, KVMI_TEST_TIMEOUT)
 {
