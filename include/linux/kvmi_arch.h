@@ -41,7 +41,6 @@ int kvmi_reply(const struct kvmi_request *req, int err,
 	       const void *data, size_t size);
 
 u8 kvmi_access_denied(struct kvm *kvm, gfn_t gfn);
-u8 kvmi_access_enforced(struct kvm *kvm, gfn_t gfn);
 bool kvmi_access_restricted_in(struct kvm *kvm, gfn_t start, gfn_t npages);
 
 /**
@@ -132,7 +131,6 @@ bool kvmi_arch_inject_exception(struct kvm_vcpu *vcpu,
 
 bool kvmi_arch_zap_gfns(struct kvm *kvm, struct kvm_memory_slot *slot,
 			gfn_t start, gfn_t end, bool may_yield);
-void kvmi_arch_zap_vcpu(struct kvm *kvm, gfn_t start, gfn_t end);
 gfn_t kvmi_arch_mapping_size(struct kvm *kvm, struct kvm_memory_slot *slot,
 			     gfn_t gfn);
 
@@ -148,7 +146,6 @@ void kvmi_arch_native_begin(struct kvm_vcpu *vcpu);
 void kvmi_arch_native_end(struct kvm_vcpu *vcpu);
 bool kvmi_arch_own_root_begin(struct kvm_vcpu *vcpu);
 void kvmi_arch_own_root_end(struct kvm_vcpu *vcpu);
-bool kvmi_arch_has_own_root(struct kvm_vcpu *vcpu);
 bool kvmi_arch_vcpu_is_delivering(struct kvm_vcpu *vcpu);
 bool kvmi_arch_reports_walks(void);
 

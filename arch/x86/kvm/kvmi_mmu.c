@@ -80,7 +80,7 @@ u64 __kvmi_restrict_spte(struct kvm_vcpu *vcpu, struct kvm_mmu_page *sp,
 	if (slot->as_id || sp->role.guest_mode)
 		return spte;
 
-	denied = kvmi_access_enforced(kvm, gfn);
+	denied = kvmi_access_denied(kvm, gfn);
 	if (denied)
 		denied = kvmi_hw_denied(denied, sp->role.kvmi_own ?
 						kvmi_pf_relaxed(vcpu, gfn) : 0);
@@ -160,15 +160,4 @@ bool kvmi_arch_zap_gfns(struct kvm *kvm, struct kvm_memory_slot *slot,
 	};
 
 	return kvm_unmap_gfn_range(kvm, &range);
-}
-
-/**
- * kvmi_arch_zap_vcpu - remove all mappings of a range of pages, and flush
- * @kvm: the VM; neither slots_lock nor mmu_lock is held
- * @start: the first page
- * @end: behind the last page
- */
-void kvmi_arch_zap_vcpu(struct kvm *kvm, gfn_t start, gfn_t end)
-{
-	kvm_zap_gfn_range(kvm, start, end);
 }

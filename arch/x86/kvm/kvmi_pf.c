@@ -160,7 +160,7 @@ bool __kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
 	    !kvmi_is_vcpu_restricted(vcpu))
 		return false;
 
-	denied = kvmi_access_enforced(vcpu->kvm, fault->gfn);
+	denied = kvmi_access_denied(vcpu->kvm, fault->gfn);
 	if (!denied)
 		return false;
 
@@ -463,8 +463,5 @@ int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu)
 	if (r == EMULATION_OK && kvmi_is_read_denied(vcpu))
 		return 1;
 
-	if (kvmi_arch_own_root_begin(vcpu))
-		return KVMI_GO_ON_NATIVELY;
-
-	return kvmi_emulate_whole(vcpu, 0);
+	return KVMI_GO_ON_NATIVELY;
 }

@@ -3,25 +3,37 @@
  * KVM introspection on x86: a translation of one vCPU's own
  *
  * What the tool lets one vCPU do for once, no other vCPU may do meanwhile.  So
- * that vCPU is given a root of the TDP MMU for itself: one whose role has a
- * number in kvmi_own.  KVM fills it as it fills the root that all vCPUs share,
- * and zaps what has to be zapped in all roots alike.  The one difference is
- * made where SPTEs are (kvmi_mmu.c): those in a vCPU's own root permit what
- * kvmi_pf_relaxed() says.
+ * that vCPU is given a root for itself: one whose role has a number in kvmi_own.
+ * KVM fills it as it fills the root that all vCPUs share, and zaps what has to
+ * be zapped in all roots alike.  The one difference is made where SPTEs are
+ * (kvmi_mmu.c): those in a vCPU's own root permit what kvmi_pf_relaxed() says.
  *
  * A number belongs to one vCPU at a time; kvm->arch.kvmi_own_roots, atomic bit
  * operations only, has those that are taken.  When the vCPU is done
  * everything in its root is zapped, so whoever takes the number next finds the
- * root empty.  The root itself stays until the VM's roots are invalidated.
+ * root empty.  A root of the TDP MMU itself stays until the VM's roots are
+ * invalidated.
+ *
+ * It is the same with shadow paging, and with nested paging without the TDP MMU.
+ * There KVM looks shadow pages up by gfn and role, to use them wherever they
+ * fit, and a page inherits its parent's role.  So the number keeps all pages
+ * below an own root apart from those of others.  Such a page may outlive its
+ * last parent, and would be found by the next one with its number: all pages
+ * with the number are zapped at the end, wherever they hang.  Roots may be put
+ * aside for when the guest is back at their CR3, so none is kept, neither at the
+ * beginning nor at the end.
+ *
+ * What KVM does about guest page tables, it does by gfn in all of their shadow
+ * pages: to protect them from writes, to let them run out of sync, to zap what
+ * a write has changed.  Only the vCPU that uses a page syncs it, and that is
+ * done whenever a root is loaded.  So what a guest changes while one of its
+ * vCPUs has an own root is seen by all.
  *
  * The TLB is flushed whenever a root is loaded, on the CPU that the vCPU is
  * on, and when a vCPU moves to another CPU.  Nobody else ever uses the own
  * root, hence nothing has to be flushed when it is zapped.
  *
  * vcpu->arch.kvmi_step.own_root belongs to whoever holds the vCPU's mutex.
- *
- * Shadow paging shares the shadow pages of a VM between roots: there is no
- * own root with it.
  */
 
 #include <linux/kvmi_arch.h>
@@ -60,17 +72,25 @@ static void kvmi_zap_root(struct kvm *kvm, struct kvm_mmu_page *root)
 	}
 }
 
-static void kvmi_zap_own_root(struct kvm *kvm, u8 n)
+static void kvmi_zap_tdp_mmu_roots(struct kvm *kvm, u8 n)
 {
 	struct kvm_mmu_page *root;
 
-	/* Held for writing, it keeps the list of roots from changing, too. */
-	write_lock(&kvm->mmu_lock);
 	rcu_read_lock();
 	list_for_each_entry(root, &kvm->arch.tdp_mmu_roots, link)
 		if (root->role.kvmi_own == n)
 			kvmi_zap_root(kvm, root);
 	rcu_read_unlock();
+}
+
+static void kvmi_zap_own_root(struct kvm *kvm, u8 n)
+{
+	/* Held for writing, it keeps the list of roots from changing, too. */
+	write_lock(&kvm->mmu_lock);
+	if (tdp_mmu_enabled)
+		kvmi_zap_tdp_mmu_roots(kvm, n);
+	else
+		kvm_mmu_zap_own_pages(kvm, n);
 	write_unlock(&kvm->mmu_lock);
 }
 
@@ -80,34 +100,24 @@ static void kvmi_switch_root(struct kvm_vcpu *vcpu, u8 n)
 	struct kvm_mmu *mmu = &vcpu->arch.root_mmu;
 
 	vcpu->arch.kvmi_step.own_root = n;
-	kvm_mmu_free_roots(vcpu->kvm, mmu, KVM_MMU_ROOT_CURRENT);
+	kvm_mmu_free_roots(vcpu->kvm, mmu, KVM_MMU_ROOTS_ALL);
 	mmu->root_role.kvmi_own = n;
-}
-
-/**
- * kvmi_arch_has_own_root - does the vCPU have a translation of its own?
- * @vcpu: the vCPU, on its thread
- */
-bool kvmi_arch_has_own_root(struct kvm_vcpu *vcpu)
-{
-	return kvmi_own_root(vcpu);
 }
 
 /**
  * kvmi_arch_own_root_begin - give the vCPU a translation of its own
  * @vcpu: the vCPU, loaded, on its thread
  *
- * Return: false if there is none to be had.
+ * There are no restrictions for L2, nor in SMM, so it needs none there.
+ *
+ * Return: false if it needs one and all are taken.
  */
 bool kvmi_arch_own_root_begin(struct kvm_vcpu *vcpu)
 {
 	u8 n;
 
-	if (kvmi_own_root(vcpu))
+	if (kvmi_own_root(vcpu) || is_guest_mode(vcpu) || is_smm(vcpu))
 		return true;
-
-	if (!tdp_mmu_enabled || is_guest_mode(vcpu) || is_smm(vcpu))
-		return false;
 
 	n = kvmi_take_own_root(vcpu->kvm);
 	if (!n)

@@ -14,10 +14,8 @@
  * dropped.  So no mapping outlives the restrictions it was made for, except in
  * a TLB until the flush at the end of the change.
  *
- * A vCPU that has to let the hardware itself make an access which the tool has
- * allowed "relaxes" the page: its restrictions stay on record but are not
- * enforced, until they are enforced again (pf.c).  Relaxed pages are counted
- * in the entry, by the vCPUs that relax them.
+ * What is on record holds for all vCPUs.  What the tool lets one of them do for
+ * once is up to the translation that this one has for itself (pf.c).
  */
 
 #include <linux/unaligned.h>
@@ -25,21 +23,11 @@
 #include "kvmi_int.h"
 #include "../kvm_mm.h"
 
-#define KVMI_DENIED_MASK	KVMI_PAGE_ACCESS_ALL
-#define KVMI_RELAXED_ONE	(KVMI_PAGE_ACCESS_ALL + 1)
-
 /* Entries changed between two looks at whether somebody wants the lock. */
 #define KVMI_ACCESS_BATCH	64
 
 /* Pages, as many as a large mapping has, that are zapped without a pause. */
 #define KVMI_ZAP_AT_ONCE	512
-
-static unsigned long kvmi_access_entry(struct kvm *kvm, gfn_t gfn)
-{
-	void *entry = xa_load(&kvm->kvmi.access, gfn);
-
-	return entry ? xa_to_value(entry) : 0;
-}
 
 /**
  * kvmi_access_denied - what the tool has taken away from a page
@@ -50,29 +38,14 @@ static unsigned long kvmi_access_entry(struct kvm *kvm, gfn_t gfn)
  */
 u8 kvmi_access_denied(struct kvm *kvm, gfn_t gfn)
 {
-	if (xa_empty(&kvm->kvmi.access))
-		return 0;
-
-	return kvmi_access_entry(kvm, gfn) & KVMI_DENIED_MASK;
-}
-
-/**
- * kvmi_access_enforced - what mappings of a page must not permit
- * @kvm: the VM
- * @gfn: the page
- *
- * Return: as kvmi_access_denied(), 0 for a page that is relaxed.
- */
-u8 kvmi_access_enforced(struct kvm *kvm, gfn_t gfn)
-{
-	unsigned long entry;
+	void *entry;
 
 	if (xa_empty(&kvm->kvmi.access))
 		return 0;
 
-	entry = kvmi_access_entry(kvm, gfn);
+	entry = xa_load(&kvm->kvmi.access, gfn);
 
-	return entry < KVMI_RELAXED_ONE ? entry & KVMI_DENIED_MASK : 0;
+	return entry ? xa_to_value(entry) : 0;
 }
 
 /**
@@ -277,8 +250,7 @@ static void kvmi_access_record(struct kvm *kvm,
 	for (i = 0; i < n; i++) {
 		entry = kvmi_access_seek(&xas, gpa_to_gfn(e[i].gpa));
 		old = xa_is_value(entry) ? xa_to_value(entry) : 0;
-		new = (old & ~KVMI_DENIED_MASK) |
-		      (~e[i].access & KVMI_PAGE_ACCESS_ALL);
+		new = ~e[i].access & KVMI_PAGE_ACCESS_ALL;
 		/* There is room: an entry, or the reserved place of one. */
 		if (new != old)
 			xas_store(&xas, xa_mk_value(new));
@@ -288,7 +260,7 @@ static void kvmi_access_record(struct kvm *kvm,
 
 static void kvmi_access_forget_if_free(struct kvm *kvm, gfn_t gfn)
 {
-	if (!kvmi_access_entry(kvm, gfn))
+	if (!kvmi_access_denied(kvm, gfn))
 		xa_erase(&kvm->kvmi.access, gfn);
 }
 
@@ -372,59 +344,4 @@ void kvmi_access_lift_all(struct kvm *kvm)
 
 	KVM_MMU_UNLOCK(kvm);
 	mutex_unlock(&kvm->slots_lock);
-}
-
-static bool kvmi_access_count_relaxed(struct kvm *kvm, gfn_t gfn, long one)
-{
-	unsigned long entry = kvmi_access_entry(kvm, gfn);
-
-	/* Lifted meanwhile, perhaps by the end of the session? */
-	if (!entry || (one < 0 && entry < KVMI_RELAXED_ONE))
-		return false;
-
-	xa_store(&kvm->kvmi.access, gfn, xa_mk_value(entry + one), GFP_ATOMIC);
-	kvmi_access_forget_if_free(kvm, gfn);
-
-	return true;
-}
-
-/**
- * kvmi_access_relax - suspend the restrictions of a page, for all vCPUs
- * @kvm: the VM
- * @gfn: the page
- *
- * Return: whether kvmi_access_enforce() is owed.
- */
-bool kvmi_access_relax(struct kvm *kvm, gfn_t gfn)
-{
-	bool done;
-
-	KVM_MMU_LOCK(kvm);
-	done = kvmi_access_count_relaxed(kvm, gfn, KVMI_RELAXED_ONE);
-	KVM_MMU_UNLOCK(kvm);
-
-	return done;
-}
-
-/**
- * kvmi_access_enforce - the opposite of kvmi_access_relax()
- * @kvm: the VM
- * @gfn: the page
- *
- * In a kvm->srcu section.
- */
-void kvmi_access_enforce(struct kvm *kvm, gfn_t gfn)
-{
-	struct kvm_memory_slot *slot = gfn_to_memslot(kvm, gfn);
-	gfn_t start, end;
-	bool done;
-
-	KVM_MMU_LOCK(kvm);
-	done = kvmi_access_count_relaxed(kvm, gfn, -(long)KVMI_RELAXED_ONE);
-	if (done && slot)
-		kvmi_zap_range(kvm, slot, gfn, &start, &end);
-	KVM_MMU_UNLOCK(kvm);
-
-	if (done && slot)
-		kvmi_arch_zap_vcpu(kvm, start, end);
 }

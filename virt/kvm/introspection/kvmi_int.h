@@ -138,9 +138,8 @@ struct kvmi_pf {
 	/* The CPU is carrying out that instruction. */
 	bool native;
 
-	/* Pages to relax whenever the guest is entered; which of them are. */
+	/* Pages to relax until what is being delivered is. */
 	u8 nr_relax;
-	u32 relaxed;
 	gfn_t relax[32];
 };
 
@@ -306,8 +305,6 @@ int kvmi_cmd_vm_write_physical(const struct kvmi_request *req);
 /* access.c */
 int kvmi_cmd_vm_set_page_access(const struct kvmi_request *req);
 void kvmi_access_lift_all(struct kvm *kvm);
-bool kvmi_access_relax(struct kvm *kvm, gfn_t gfn);
-void kvmi_access_enforce(struct kvm *kvm, gfn_t gfn);
 
 /* vcpu.c */
 struct kvm_vcpu_introspection *kvmi_vcpu_alloc(struct kvm_introspection *kvmi);
@@ -349,10 +346,10 @@ int kvmi_singlestep_resolve(struct kvm_vcpu *vcpu,
 /* pf.c */
 int kvmi_pf_resolve(struct kvm_vcpu *vcpu,
 		    struct kvm_vcpu_introspection *vcpui);
-void kvmi_pf_relax(struct kvm_vcpu *vcpu,
+void kvmi_pf_enter(struct kvm_vcpu *vcpu,
 		   struct kvm_vcpu_introspection *vcpui);
-void kvmi_pf_enforce(struct kvm_vcpu *vcpu,
-		     struct kvm_vcpu_introspection *vcpui);
+void kvmi_pf_left(struct kvm_vcpu *vcpu,
+		  struct kvm_vcpu_introspection *vcpui);
 
 /* insn.c */
 int kvmi_insn_resolve(struct kvm_vcpu *vcpu,

@@ -15,7 +15,8 @@
  * knows).  All else goes on natively: the vCPU executes that one instruction
  * as a step, with a translation of its own in which the pages permit what was
  * allowed, and nobody else can use them meanwhile.  The order of its events is
- * then that in which the CPU makes the accesses.
+ * then that in which the CPU makes the accesses.  A CPU that cannot step leaves
+ * all of it to the emulator.
  *
  * An access that nobody wants to hear of, but that the mapping cannot permit,
  * takes the same way without the event.  So do the CPU's accesses to its
@@ -27,9 +28,9 @@
  * it, in a translation of the vCPU's own, too.  It enters the guest for just
  * that.
  *
- * Where there is no such translation (shadow paging), whatever the emulator
- * does has to do, and pages are relaxed for all vCPUs: others can use them
- * meanwhile, and do so unseen.
+ * The translations are few.  A vCPU that gets none does not enter the guest,
+ * but tries again with every tick of the clock: it is for others, and for their
+ * tool and VMM, to be done first.
  *
  * vcpui->pf belongs to the vCPU's thread, no lock needed.
  */
@@ -193,36 +194,6 @@ static int kvmi_pf_add_relax(struct kvmi_pf *pf)
 	return 1;
 }
 
-/**
- * kvmi_pf_relax - relax pages, right before the guest is entered
- * @vcpu: the vCPU, on its thread, in a kvm->srcu section
- * @vcpui: its introspection
- */
-void kvmi_pf_relax(struct kvm_vcpu *vcpu,
-		   struct kvm_vcpu_introspection *vcpui)
-{
-	struct kvmi_pf *pf = &vcpui->pf;
-	u8 i;
-
-	if (!pf->nr_relax || kvmi_arch_own_root_begin(vcpu))
-		return;
-
-	for (i = 0; i < pf->nr_relax; i++)
-		if (!(pf->relaxed & BIT(i)) &&
-		    kvmi_access_relax(vcpu->kvm, pf->relax[i]))
-			pf->relaxed |= BIT(i);
-}
-
-static void kvmi_pf_enforce_for_all(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
-{
-	u8 i;
-
-	for (i = 0; i < pf->nr_relax; i++)
-		if (pf->relaxed & BIT(i))
-			kvmi_access_enforce(vcpu->kvm, pf->relax[i]);
-	pf->relaxed = 0;
-}
-
 static void kvmi_pf_end_native(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 {
 	bool failed;
@@ -235,24 +206,38 @@ static void kvmi_pf_end_native(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 }
 
 /**
- * kvmi_pf_enforce - end the relaxation of pages
+ * kvmi_pf_enter - right before the guest is entered
  * @vcpu: the vCPU, on its thread, in a kvm->srcu section
  * @vcpui: its introspection
  *
- * The pages stay on the list until what they were relaxed for is delivered.
+ * Gives the vCPU a translation of its own if it needs one.
  */
-void kvmi_pf_enforce(struct kvm_vcpu *vcpu,
-		     struct kvm_vcpu_introspection *vcpui)
+void kvmi_pf_enter(struct kvm_vcpu *vcpu,
+		   struct kvm_vcpu_introspection *vcpui)
 {
-	bool delivering = kvmi_arch_vcpu_is_delivering(vcpu);
 	struct kvmi_pf *pf = &vcpui->pf;
 
-	/* Without a request it goes straight back to the guest. */
-	if (delivering && !kvm_test_request(KVM_REQ_INTROSPECTION, vcpu))
+	if ((!pf->native && !pf->nr_relax) || kvmi_arch_own_root_begin(vcpu))
 		return;
 
-	kvmi_pf_enforce_for_all(vcpu, pf);
-	if (!delivering)
+	/* This keeps it out of the guest, and brings it back here. */
+	kvm_make_request(KVM_REQ_INTROSPECTION, vcpu);
+	schedule_timeout_interruptible(1);
+}
+
+/**
+ * kvmi_pf_left - the guest was left: who is done with its own translation?
+ * @vcpu: the vCPU, on its thread, in a kvm->srcu section
+ * @vcpui: its introspection
+ *
+ * Pages stay relaxed until what they were relaxed for is delivered.
+ */
+void kvmi_pf_left(struct kvm_vcpu *vcpu,
+		  struct kvm_vcpu_introspection *vcpui)
+{
+	struct kvmi_pf *pf = &vcpui->pf;
+
+	if (!kvmi_arch_vcpu_is_delivering(vcpu))
 		pf->nr_relax = 0;
 
 	kvmi_pf_end_native(vcpu, pf);

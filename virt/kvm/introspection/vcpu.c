@@ -615,7 +615,7 @@ int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu)
 	/* Those of an earlier session */
 	kvmi_arch_end_intercepts(vcpu);
 
-	kvmi_pf_enforce(vcpu, vcpui);
+	kvmi_pf_left(vcpu, vcpui);
 	kvmi_inject_left(vcpu, vcpui);
 	/* One that was put off is due when the vCPU is back from its guest. */
 	if (kvmi_can_pause(vcpu, vcpui))
@@ -639,7 +639,7 @@ int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu)
 				     kvmi_is_singlestepping(vcpui));
 	if (r > 0) {
 		kvmi_update_intercepts(vcpu, vcpui);
-		kvmi_pf_relax(vcpu, vcpui);
+		kvmi_pf_enter(vcpu, vcpui);
 		if (!kvmi_is_dead(kvmi))
 			kvmi_inject_enter(vcpu, vcpui);
 	}
