@@ -3,9 +3,11 @@
  * KVM introspection: while one vCPU is let through to a restricted page, none
  * of the others gets through unseen.
  *
- * One vCPU executes instructions on a page, all its events are answered with
- * CONTINUE.  Another uses the same page all the while and counts how often: it
- * has to be reported just as often.
+ * One vCPU executes instructions on a page, or has exceptions delivered by way
+ * of it, and all its events are answered with CONTINUE.  Another uses the same
+ * page all the while and counts how often: it has to be reported just as often.
+ *
+ * And how more vCPUs go on at a time than KVM has translations for.
  */
 #include "test_util.h"
 #include "kvm_util.h"
@@ -25,7 +27,12 @@
 #define CODE_0		0xa00
 #define CODE_1		0xc00
 
+/* The stack that grows down to what the first vCPU uses */
+#define STACK_TOP	0x7f0
+
 #define ROUNDS		40
+/* Exceptions, whose handler uses the page as well if it is the stack */
+#define DELIVERIES	12
 /* The other vCPU's, at the least */
 #define MIN_ACCESSES	20
 
@@ -37,6 +44,9 @@ KVMI_INSN(native);
 /* ... or of the code at @gva */
 KVMI_INSN(code);
 extern char native_code[], native_code_end[];
+
+/* Reads 8 bytes at @gva, and KVM cannot emulate it. */
+KVMI_INSN(fild);
 
 /*
  * Of the second: until what is at @val is not 0; return how often.  Interrupts
@@ -74,6 +84,12 @@ asm(".pushsection .text\n"
 	"paddd %xmm1, %xmm2\n\t"
 	"ret\n"
 	"native_code_end:\n"
+	"kvmi_insn_fild:\n\t"
+	"fildll (%rdi)\n\t"
+	"push %rax\n\t"
+	"fistpll (%rsp)\n\t"
+	"pop %rax\n\t"
+	"ret\n"
 	"kvmi_insn_hammer_read:\n\t"
 	"xor %eax, %eax\n\t"
 	"sti\n"
@@ -182,16 +198,26 @@ static void check_exit(struct kvmi_runner *r)
 		    exit_reason_str(r->vcpu->run->exit_reason));
 }
 
+struct form {
+	kvmi_insn insn;
+	unsigned int offset;
+	/* how often it is executed by itself, instead of some rounds at once */
+	unsigned int times;
+	/* how often each round reads, writes and executes the page */
+	unsigned int r, w, x;
+};
+
 /*
- * Has the first vCPU execute @insn on what is at @offset while the other does
- * @hammer, with @access left to the page.  Returns how often the other did.
+ * Has the first vCPU execute @f while the other does @hammer, with @access left
+ * to the page.  Returns how often the other did.
  */
-static uint64_t run(struct kvmi_env *env, uint8_t access, kvmi_insn insn,
-		    unsigned int offset, kvmi_insn hammer,
-		    unsigned int hammer_offset, struct counts *c)
+static uint64_t run(struct kvmi_env *env, uint8_t access, const struct form *f,
+		    kvmi_insn hammer, unsigned int hammer_offset,
+		    struct counts *c)
 {
 	volatile uint64_t *stop = kvmi_hva(env, STOP_PAGE, 0);
 	struct kvmi_runner *r = env->run;
+	unsigned int i;
 
 	memset(c, 0, sizeof(*c));
 	*stop = 0;
@@ -200,9 +226,12 @@ static uint64_t run(struct kvmi_env *env, uint8_t access, kvmi_insn insn,
 		       kvmi_gva(STOP_PAGE, 0));
 	/* both at once, not one after the other */
 	answer(env, c, 1, 1);
-	kvmi_runner_do(&r[0], insn, kvmi_gva(PAGE, offset), ROUNDS);
-	answer(env, c, 0, 0);
-	check_exit(&r[0]);
+	for (i = 0; i < max(f->times, 1u); i++) {
+		kvmi_runner_do(&r[0], f->insn, kvmi_gva(PAGE, f->offset),
+			       ROUNDS);
+		answer(env, c, 0, 0);
+		check_exit(&r[0]);
+	}
 	answer(env, c, 1, MIN_ACCESSES);
 	*stop = 1;
 	answer(env, c, 1, 0);
@@ -213,13 +242,6 @@ static uint64_t run(struct kvmi_env *env, uint8_t access, kvmi_insn insn,
 }
 
 /* ---- the tests ---- */
-
-struct form {
-	kvmi_insn insn;
-	unsigned int offset;
-	/* how often each round reads, writes and executes the page */
-	unsigned int r, w, x;
-};
 
 static const struct form emulated = {
 	.insn = kvmi_insn_emulated, .offset = DATA_0, .r = 3, .w = 3,
@@ -233,27 +255,42 @@ static const struct form code = {
 	.insn = kvmi_insn_code, .offset = CODE_0, .x = 2,
 };
 
-static void check(struct kvmi_env *env, uint8_t access, const struct form *f,
-		  kvmi_insn hammer)
+/* The IDT is read, or a frame pushed; then the handler goes on with the stack. */
+static const struct form idt = {
+	.insn = kvmi_insn_ud, .times = DELIVERIES,
+};
+
+static const struct form stack = {
+	.insn = kvmi_insn_ud_stack, .offset = STACK_TOP, .times = DELIVERIES,
+};
+
+/* Of the second vCPU: is each of its accesses reported? */
+static void check_other(struct kvmi_env *env, uint8_t access,
+			const struct form *f, kvmi_insn hammer, struct counts *c)
 {
 	bool reads = hammer == kvmi_insn_hammer_read;
 	bool writes = hammer == kvmi_insn_hammer_write;
 	bool execs = hammer == kvmi_insn_hammer_exec;
-	struct counts c;
 	uint64_t nr;
 
-	nr = run(env, access, f->insn, f->offset, hammer,
-		 execs ? CODE_1 : DATA_1, &c);
+	nr = run(env, access, f, hammer, execs ? CODE_1 : DATA_1, c);
 
-	TEST_ASSERT(c.r[1] == (reads && !(access & R) ? nr : 0) &&
-		    c.w[1] == (writes && !(access & W) ? nr : 0) &&
-		    c.x[1] == (execs && !(access & X) ? nr : 0),
+	TEST_ASSERT(c->r[1] == (reads && !(access & R) ? nr : 0) &&
+		    c->w[1] == (writes && !(access & W) ? nr : 0) &&
+		    c->x[1] == (execs && !(access & X) ? nr : 0),
 		    "access %u: %lu times, reported %u R %u W %u X", access,
-		    nr, c.r[1], c.w[1], c.x[1]);
+		    nr, c->r[1], c->w[1], c->x[1]);
 	TEST_ASSERT(nr >= MIN_ACCESSES, "only %lu times", nr);
 	if (writes)
 		TEST_ASSERT_EQ(*(uint64_t *)kvmi_hva(env, PAGE, DATA_1), nr);
+}
 
+static void check(struct kvmi_env *env, uint8_t access, const struct form *f,
+		  kvmi_insn hammer)
+{
+	struct counts c;
+
+	check_other(env, access, f, hammer, &c);
 	TEST_ASSERT(c.r[0] == (access & R ? 0 : ROUNDS * f->r) &&
 		    c.w[0] == (access & W ? 0 : ROUNDS * f->w) &&
 		    c.x[0] == (access & X ? 0 : ROUNDS * f->x),
@@ -315,6 +352,163 @@ TEST_F_TIMEOUT(smp, native_code_and_writes, KVMI_TEST_TIMEOUT)
 		SKIP(return, CANNOT_STEP);
 
 	check(&self->env, 0, &code, kvmi_insn_hammer_write);
+}
+
+static void skip_ud(struct ex_regs *regs)
+{
+	regs->rip += 2;
+}
+
+/* A copy of the IDT, the unused end of which has what the second vCPU uses */
+static void set_idt(struct kvmi_env *env)
+{
+	struct kvm_sregs sregs;
+
+	vcpu_sregs_get(env->run[0].vcpu, &sregs);
+	memcpy(kvmi_hva(env, PAGE, 0),
+	       addr_gva2hva(env->vm, sregs.idt.base), DATA_1);
+	sregs.idt.base = kvmi_gva(PAGE, 0);
+	sregs.idt.limit = DATA_1 - 1;
+	vcpu_sregs_set(env->run[0].vcpu, &sregs);
+}
+
+static void check_delivery(struct kvmi_env *env, uint8_t access,
+			   const struct form *f, kvmi_insn hammer)
+{
+	struct counts c;
+
+	check_other(env, access, f, hammer, &c);
+	TEST_ASSERT(f == &idt ? c.r[0] >= DELIVERIES && !c.w[0] :
+				c.w[0] >= DELIVERIES,
+		    "access %u: reported %u R %u W of the first vCPU", access,
+		    c.r[0], c.w[0]);
+	TEST_ASSERT_EQ(c.x[0], 0);
+}
+
+TEST_F_TIMEOUT(smp, idt_and_reads, KVMI_TEST_TIMEOUT)
+{
+	vm_install_exception_handler(self->env.vm, UD_VECTOR, skip_ud);
+	set_idt(&self->env);
+	check_delivery(&self->env, W | X, &idt, kvmi_insn_hammer_read);
+}
+
+TEST_F_TIMEOUT(smp, idt_and_writes, KVMI_TEST_TIMEOUT)
+{
+	vm_install_exception_handler(self->env.vm, UD_VECTOR, skip_ud);
+	set_idt(&self->env);
+	check_delivery(&self->env, 0, &idt, kvmi_insn_hammer_write);
+}
+
+TEST_F_TIMEOUT(smp, idt_and_fetches, KVMI_TEST_TIMEOUT)
+{
+	vm_install_exception_handler(self->env.vm, UD_VECTOR, skip_ud);
+	set_idt(&self->env);
+	check_delivery(&self->env, 0, &idt, kvmi_insn_hammer_exec);
+}
+
+TEST_F_TIMEOUT(smp, stack_and_reads, KVMI_TEST_TIMEOUT)
+{
+	vm_install_exception_handler(self->env.vm, UD_VECTOR, skip_ud);
+	check_delivery(&self->env, 0, &stack, kvmi_insn_hammer_read);
+}
+
+TEST_F_TIMEOUT(smp, stack_and_writes, KVMI_TEST_TIMEOUT)
+{
+	vm_install_exception_handler(self->env.vm, UD_VECTOR, skip_ud);
+	check_delivery(&self->env, R | X, &stack, kvmi_insn_hammer_write);
+}
+
+/* ---- more vCPUs than translations ---- */
+
+#define TRANSLATIONS	31
+#define MANY		(TRANSLATIONS + 2)
+
+#define CROSSED_PAGE	7
+
+FIXTURE(many)
+{
+	struct kvmi_env env;
+	struct kvmi_event first[MANY], second[MANY];
+	bool has_second[MANY];
+};
+
+FIXTURE_SETUP(many)
+{
+	struct kvmi_env *env = &self->env;
+	unsigned int i;
+
+	kvmi_env_create(env, MANY);
+	kvmi_env_hook(env);
+	for (i = 0; i < MANY; i++)
+		kvmi_control_event(env, i, KVMI_VCPU_EVENT_PF, true);
+}
+
+FIXTURE_TEARDOWN(many)
+{
+	kvmi_env_destroy(&self->env);
+}
+
+static void wait_second(FIXTURE_DATA(many) * self, unsigned int i)
+{
+	struct kvmi_event *ev = &self->second[i];
+
+	kvmi_wait_event(&self->env.tool, KVMI_VCPU_EVENT_PF, ev);
+	TEST_ASSERT(!self->has_second[ev->vcpu], "vCPU %u: a third event",
+		    ev->vcpu);
+	self->has_second[ev->vcpu] = true;
+}
+
+/*
+ * Each vCPU is in the middle of an instruction, with one of two pages allowed.
+ * Those that are too many are not in the guest, but serve the tool and the VMM.
+ */
+TEST_F_TIMEOUT(many, wait, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	uint64_t *data = kvmi_hva(env, CROSSED_PAGE - 1, PAGE_SIZE - 4);
+	unsigned int i;
+
+	if (!kvmi_can_step(&env->tool))
+		SKIP(return, CANNOT_STEP);
+
+	*data = 0x123456789abcull;
+	kvmi_set_page_access(&env->tool, kvmi_gpa(CROSSED_PAGE - 1, 0), W | X);
+	kvmi_set_page_access(&env->tool, kvmi_gpa(CROSSED_PAGE, 0), W | X);
+
+	for (i = 0; i < MANY; i++)
+		kvmi_runner_do(&env->run[i], kvmi_insn_fild,
+			       kvmi_gva(CROSSED_PAGE - 1, PAGE_SIZE - 4), 0);
+	for (i = 0; i < MANY; i++)
+		kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF,
+				&self->first[i]);
+	for (i = 0; i < MANY; i++)
+		kvmi_reply(&env->tool, &self->first[i],
+			   KVMI_EVENT_ACTION_CONTINUE);
+
+	for (i = 0; i < TRANSLATIONS; i++)
+		wait_second(self, i);
+	kvmi_no_event(&env->tool);
+	for (i = 0; i < MANY; i++) {
+		if (self->has_second[i])
+			continue;
+		kvmi_control_event(env, i, KVMI_VCPU_EVENT_PF, true);
+		kvmi_runner_kick(&env->run[i]);
+		kvmi_runner_wait_exit(&env->run[i]);
+		TEST_ASSERT(env->run[i].ret == -1 && env->run[i].err == EINTR,
+			    "vCPU %u: KVM_RUN: %d, errno %d", i,
+			    env->run[i].ret, env->run[i].err);
+		kvmi_runner_go(&env->run[i]);
+	}
+
+	for (i = 0; i < MANY; i++) {
+		if (i >= TRANSLATIONS)
+			wait_second(self, i);
+		kvmi_reply(&env->tool, &self->second[i],
+			   KVMI_EVENT_ACTION_CONTINUE);
+	}
+	for (i = 0; i < MANY; i++)
+		TEST_ASSERT_EQ(kvmi_runner_wait(&env->run[i]), *data);
+	kvmi_no_event(&env->tool);
 }
 
 int main(int argc, char *argv[])

@@ -266,7 +266,7 @@ uint64_t kvmi_nr_exits(struct kvm_vcpu *vcpu);
 #define KVMI_ACCESS_ALL	(KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W | \
 			 KVMI_PAGE_ACCESS_X)
 
-#define KVMI_MAX_VCPUS	4
+#define KVMI_MAX_VCPUS	40
 
 struct kvmi_env {
 	struct kvm_vm *vm;
