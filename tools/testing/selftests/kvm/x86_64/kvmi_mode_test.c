@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * KVM introspection: guests that are not 64-bit kernels.  What the events of
- * such a guest say, and the hypercall, which any program in it may execute.
+ * such a guest say, how an instruction goes on that the CPU has to execute, and
+ * the hypercall, which any program in it may execute.
  */
 #include "test_util.h"
 #include "kvm_util.h"
@@ -14,12 +15,14 @@
 #define PML4_PAGE	4
 #define PDPT_PAGE	5
 #define PD_PAGE		6
+#define PD32_PAGE	7
 #define CODE_PAGE	8
 #define DATA_PAGE	9
 #define CODE_GPA	(KVMI_TEST_GPA + CODE_PAGE * PAGE_SIZE)
 #define DATA_GPA	(KVMI_TEST_GPA + DATA_PAGE * PAGE_SIZE)
 
 #define ENTRY_FLAGS	0x7ull		/* present, writable, for users */
+#define ENTRY_PRESENT	0x1ull
 #define ENTRY_LARGE	0x80ull
 
 #define CODE_SEGMENT	11
@@ -38,6 +41,7 @@ FIXTURE_VARIANT(mode)
 	uint8_t cpl;
 	bool lma;
 	bool pg;
+	bool pae;
 	bool real;
 };
 
@@ -49,6 +53,12 @@ FIXTURE_VARIANT_ADD(mode, compat_kernel) { .mode = 4, .lma = true, .pg = true };
 FIXTURE_VARIANT_ADD(mode, compat_user) {
 	.mode = 4, .cpl = 3, .lma = true, .pg = true,
 };
+FIXTURE_VARIANT_ADD(mode, pae_kernel) { .mode = 4, .pg = true, .pae = true };
+FIXTURE_VARIANT_ADD(mode, pae_user) {
+	.mode = 4, .cpl = 3, .pg = true, .pae = true,
+};
+FIXTURE_VARIANT_ADD(mode, paging32_kernel) { .mode = 4, .pg = true };
+FIXTURE_VARIANT_ADD(mode, paging32_user) { .mode = 4, .cpl = 3, .pg = true };
 FIXTURE_VARIANT_ADD(mode, protected_kernel) { .mode = 4 };
 FIXTURE_VARIANT_ADD(mode, protected_user) { .mode = 4, .cpl = 3 };
 FIXTURE_VARIANT_ADD(mode, protected16_kernel) { .mode = 2 };
@@ -91,12 +101,17 @@ static void set_mode(FIXTURE_DATA(mode) * self, const FIXTURE_VARIANT(mode) * v)
 	uint64_t *pml4 = kvmi_hva(env, PML4_PAGE, 0);
 	uint64_t *pdpt = kvmi_hva(env, PDPT_PAGE, 0);
 	uint64_t *pd = kvmi_hva(env, PD_PAGE, 0);
+	uint32_t *pd32 = kvmi_hva(env, PD32_PAGE, 0);
 	struct kvm_sregs sregs;
 	struct kvm_segment data;
 
 	pml4[0] = kvmi_gpa(PDPT_PAGE, 0) | ENTRY_FLAGS;
 	pdpt[KVMI_TEST_GPA >> 30] = kvmi_gpa(PD_PAGE, 0) | ENTRY_FLAGS;
 	pd[0] = KVMI_TEST_GPA | ENTRY_FLAGS | ENTRY_LARGE;
+	pd32[KVMI_TEST_GPA >> 22] = KVMI_TEST_GPA | ENTRY_FLAGS | ENTRY_LARGE;
+	/* permissions are reserved there */
+	if (v->pae)
+		pdpt[KVMI_TEST_GPA >> 30] = kvmi_gpa(PD_PAGE, 0) | ENTRY_PRESENT;
 
 	vcpu_sregs_get(self->r->vcpu, &sregs);
 	set_segment(v, &sregs.cs, 1, CODE_SEGMENT);
@@ -105,7 +120,10 @@ static void set_mode(FIXTURE_DATA(mode) * self, const FIXTURE_VARIANT(mode) * v)
 	sregs.cr3 = kvmi_gpa(PML4_PAGE, 0);
 	if (!v->lma) {
 		sregs.efer &= ~(EFER_LME | EFER_LMA);
-		sregs.cr4 &= ~X86_CR4_PAE;
+		sregs.cr3 = kvmi_gpa(v->pae ? PDPT_PAGE : PD32_PAGE, 0);
+		sregs.cr4 |= X86_CR4_PSE;
+		if (!v->pae)
+			sregs.cr4 &= ~X86_CR4_PAE;
 	}
 	if (!v->pg)
 		sregs.cr0 &= ~X86_CR0_PG;
@@ -278,6 +296,50 @@ TEST_F_TIMEOUT(mode, page_fault, KVMI_TEST_TIMEOUT)
 	wait_end(self, variant, 2, &regs);
 	TEST_ASSERT_EQ(*data, KVM_HC_XEN_HVM_OP);
 	kvmi_no_event(&env->tool);
+}
+
+/* Of these, KVM can emulate none that accesses memory. */
+TEST_F_TIMEOUT(mode, native, KVMI_TEST_TIMEOUT)
+{
+	/* fildll (%rdi), fchs, fistpll (%rdi); with %edi or %bx in other modes */
+	const char code[] = { 0xdf, 0x2f, 0xd9, 0xe0, 0xdf, 0x3f };
+	const uint8_t access[] = { KVMI_PAGE_ACCESS_R, KVMI_PAGE_ACCESS_W };
+	struct kvmi_env *env = &self->env;
+	int64_t *data = kvmi_hva(env, DATA_PAGE, 0);
+	const int64_t val = 0x123456789abcdll;
+	unsigned int i, round;
+	struct kvm_regs regs;
+	struct kvmi_event ev;
+
+	if (!kvmi_can_step(&env->tool))
+		SKIP(return, "needs a step, and the machine cannot");
+
+	start(self, variant, "", 0);
+	wait_end(self, variant, 0, &regs);
+	vcpu_control(self, KVMI_VCPU_EVENT_PF);
+	kvmi_set_page_access(&env->tool, DATA_GPA, 0);
+
+	for (round = 0; round < 3; round++) {
+		*data = val + round;
+		memcpy(kvmi_hva(env, CODE_PAGE, 0), code, sizeof(code));
+		memcpy(kvmi_hva(env, CODE_PAGE, sizeof(code)), "\xeb\xfe", 2);
+		regs.rip = addr(variant, CODE_GPA);
+		regs.rdi = addr(variant, DATA_GPA);
+		regs.rbx = addr(variant, DATA_GPA);
+		vcpu_regs_set(self->r->vcpu, &regs);
+		kvmi_runner_go(self->r);
+
+		for (i = 0; i < ARRAY_SIZE(access); i++) {
+			kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
+			TEST_ASSERT_EQ(ev.common.arch.mode, variant->mode);
+			TEST_ASSERT_EQ(ev.pf.access, access[i]);
+			TEST_ASSERT_EQ(ev.pf.gpa, DATA_GPA);
+			kvmi_reply(&env->tool, &ev, CONTINUE);
+		}
+		wait_end(self, variant, sizeof(code), &regs);
+		TEST_ASSERT_EQ(*data, -(val + round));
+		kvmi_no_event(&env->tool);
+	}
 }
 
 int main(int argc, char *argv[])
