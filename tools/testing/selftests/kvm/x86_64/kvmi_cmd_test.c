@@ -329,8 +329,8 @@ TEST_F_TIMEOUT(cmd, set_all_registers, KVMI_TEST_TIMEOUT)
 	for (i = 0; i < 16; i++)
 		reg[i] = 0x0101010101010101ull * (i + 1);
 	regs.rip = (uint64_t)kvmi_insn_hlt_at;
-	/* IF is left alone, for Bochs' sake; bit 1 always reads as 1 */
-	regs.rflags = (old.rflags & 0x200) | 0xcd5;
+	/* bit 1 always reads as 1 */
+	regs.rflags = (~old.rflags & 0x200) | 0xcd5;
 	TEST_ASSERT_EQ(set_registers(env, &regs, sizeof(regs)), 0);
 
 	/* The next event comes before the guest executes anything. */
