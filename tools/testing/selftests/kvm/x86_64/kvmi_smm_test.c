@@ -394,6 +394,8 @@ TEST_F_TIMEOUT(smm, while_waiting, KVMI_TEST_TIMEOUT)
 int main(int argc, char *argv[])
 {
 	TEST_REQUIRE(kvmi_supported());
+	if (!kvmi_is_masked_guest_left())
+		ksft_exit_skip(KVMI_MASKED_GUEST_STAYS "\n");
 
 	return test_harness_run(argc, argv);
 }

@@ -303,6 +303,14 @@ void kvmi_env_hook(struct kvmi_env *env);
 void kvmi_env_unhook(struct kvmi_env *env);
 
 /*
+ * Does a guest that has its interrupts off leave the processor when the host
+ * wants it?  Found out without introspection.
+ */
+bool kvmi_is_masked_guest_left(void);
+#define KVMI_MASKED_GUEST_STAYS	\
+	"no interrupt ends the stay of a guest that has them off (in Bochs' VMX, unless patched)"
+
+/*
  * Commands to a vCPU are carried out by its thread: if it is not in KVM_RUN,
  * send it there.
  */

@@ -884,6 +884,44 @@ void kvmi_env_unhook(struct kvmi_env *env)
 	env->hooked = false;
 }
 
+/* With PAUSE, it might be left for that. */
+static uint64_t guest_masked(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	volatile uint64_t *mem = (void *)gva;
+
+	for (mem[1] = 1; !mem[0];)
+		;
+
+	return 0;
+}
+
+bool kvmi_is_masked_guest_left(void)
+{
+	volatile uint64_t *mem;
+	struct kvmi_runner *r;
+	struct kvmi_env env;
+	bool left;
+	int i;
+
+	kvmi_env_create(&env, 1);
+	r = &env.run[0];
+	mem = kvmi_hva(&env, 0, 0);
+	kvmi_runner_do(r, guest_masked, kvmi_gva(0, 0), 0);
+	for (i = 0; !mem[1] && i < KVMI_TIMEOUT_MS; i++)
+		usleep(1000);
+	TEST_ASSERT(mem[1], "the guest does not run");
+
+	/* Less than what the host takes for a processor that is lost */
+	kvmi_runner_kick(r);
+	left = kvmi_runner_poll(r, KVMI_TIMEOUT_MS / 6);
+	mem[0] = 1;
+	if (!left)
+		kvmi_runner_wait_exit(r);
+	kvmi_env_destroy(&env);
+
+	return left;
+}
+
 int __kvmi_vcpu_cmd(struct kvmi_env *env, unsigned int vcpu, uint16_t id,
 		    const void *req, size_t req_size, void *rpl,
 		    size_t rpl_size)
