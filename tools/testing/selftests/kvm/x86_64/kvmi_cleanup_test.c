@@ -242,29 +242,6 @@ static bool is_intercepted(struct kvmi_env *env, kvmi_insn insn)
 	return exits >= LOOPS;
 }
 
-/* Without any introspection; QEMU's TCG does not honour the intercept. */
-static bool is_int3_intercepted(struct kvmi_env *env)
-{
-	struct kvm_guest_debug debug = {
-		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP,
-	};
-	struct kvmi_runner *r = &env->run[0];
-	bool intercepted;
-
-	vcpu_guest_debug_set(r->vcpu, &debug);
-	start(env, guest_int3, 1);
-	kvmi_runner_wait_exit(r);
-	intercepted = r->vcpu->run->exit_reason == KVM_EXIT_DEBUG;
-	debug.control = 0;
-	vcpu_guest_debug_set(r->vcpu, &debug);
-	if (intercepted) {
-		kvmi_runner_go(r);
-		kvmi_runner_wait(r);
-	}
-
-	return intercepted;
-}
-
 FIXTURE_SETUP(cleanup)
 {
 	struct kvmi_env *env = &self->env;
@@ -272,8 +249,8 @@ FIXTURE_SETUP(cleanup)
 	kvmi_env_create(env, 1);
 	vm_install_exception_handler(env->vm, BP_VECTOR, handle_bp);
 	if (variant->event == KVMI_VCPU_EVENT_BREAKPOINT &&
-	    !is_int3_intercepted(env))
-		SKIP(return, "the machine ignores the INT3 intercept (QEMU's TCG does)");
+	    !kvmi_is_int3_intercepted(env))
+		SKIP(return, KVMI_INT3_IGNORED);
 
 	/* CR0.ET may not be set yet, but every write sets it. */
 	run(env, guest_cr0, 2);

@@ -303,11 +303,19 @@ void kvmi_env_hook(struct kvmi_env *env);
 void kvmi_env_unhook(struct kvmi_env *env);
 
 /*
+ * Is INT3 intercepted if KVM says so?  Found out by the VMM, before the VM is
+ * hooked; the guest has to have a handler for #BP.
+ */
+bool kvmi_is_int3_intercepted(struct kvmi_env *env);
+#define KVMI_INT3_IGNORED \
+	"the machine ignores the INT3 intercept (QEMU's TCG does)"
+
+/*
  * Does a guest that has its interrupts off leave the processor when the host
  * wants it?  Found out without introspection.
  */
 bool kvmi_is_masked_guest_left(void);
-#define KVMI_MASKED_GUEST_STAYS	\
+#define KVMI_MASKED_GUEST_STAYS \
 	"no interrupt ends the stay of a guest that has them off (in Bochs' VMX, unless patched)"
 
 /*

@@ -884,6 +884,28 @@ void kvmi_env_unhook(struct kvmi_env *env)
 	env->hooked = false;
 }
 
+bool kvmi_is_int3_intercepted(struct kvmi_env *env)
+{
+	struct kvm_guest_debug debug = {
+		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP,
+	};
+	struct kvmi_runner *r = &env->run[0];
+	bool intercepted;
+
+	vcpu_guest_debug_set(r->vcpu, &debug);
+	kvmi_runner_do(r, kvmi_insn_int3, 0, 0);
+	kvmi_runner_wait_exit(r);
+	intercepted = r->vcpu->run->exit_reason == KVM_EXIT_DEBUG;
+	debug.control = 0;
+	vcpu_guest_debug_set(r->vcpu, &debug);
+	if (intercepted) {
+		kvmi_runner_go(r);
+		kvmi_runner_wait(r);
+	}
+
+	return intercepted;
+}
+
 /* With PAUSE, it might be left for that. */
 static uint64_t guest_masked(uint64_t gva, uint64_t val, uint64_t arg)
 {
