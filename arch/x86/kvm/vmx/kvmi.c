@@ -83,9 +83,11 @@ static void vmx_kvmi_update_desc(struct kvm_vcpu *vcpu)
  */
 void vmx_kvmi_update_intercepts(struct kvm_vcpu *vcpu)
 {
-	/* nested_vmx_vmexit() comes here again. */
-	if (is_guest_mode(vcpu))
+	/* nested_vmx_vmexit() comes here again, with the state of L1. */
+	if (is_guest_mode(vcpu)) {
+		to_vmx(vcpu)->nested.update_vmcs01_kvmi = true;
 		return;
+	}
 
 	vmx_kvmi_update_cr3(vcpu);
 	vmx_kvmi_update_cr0(vcpu);
