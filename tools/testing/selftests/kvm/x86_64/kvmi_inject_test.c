@@ -402,6 +402,75 @@ TEST_F_TIMEOUT(inject, breakpoint, KVMI_TEST_TIMEOUT)
 	TEST_ASSERT_EQ(self->seen->rip, kvmi_gva(2, 1));
 }
 
+/*
+ * The address is behind where INT3 would be, whatever is there: a debugger may
+ * have put it into the code of one vCPU only.
+ */
+TEST_F_TIMEOUT(inject, breakpoint_without_int3, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	uint8_t *code = kvmi_hva(env, 2, 0);
+	struct kvmi_event ev;
+
+	if (!soft_exceptions_work(self))
+		SKIP(return, "the machine's SVM injects INT3 as a fault");
+
+	code[0] = 0x90;		/* nop */
+	code[1] = 0xc3;		/* ret */
+	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, true);
+	kvmi_set_page_access(&env->tool, kvmi_gpa(2, 0),
+			     KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W);
+
+	kvmi_runner_do(self->r, kvmi_insn_exec, kvmi_gva(2, 0), 0);
+	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
+	TEST_ASSERT_EQ(INJECT(env, .nr = BP_VECTOR), 0);
+	kvmi_set_page_access(&env->tool, kvmi_gpa(2, 0), KVMI_ACCESS_ALL);
+	kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_RETRY);
+	wait_trap(env, &ev, BP_VECTOR, 0, 0);
+	resume(env, &ev);
+	kvmi_runner_wait(self->r);
+	TEST_ASSERT_EQ(self->seen->nr, 1);
+	TEST_ASSERT_EQ(self->seen->vector, BP_VECTOR);
+	TEST_ASSERT_EQ(self->seen->rip, kvmi_gva(2, 1));
+}
+
+/* KVM has executed another instruction since the vCPU was in the guest. */
+TEST_F_TIMEOUT(inject, breakpoint_after_insn, KVMI_TEST_TIMEOUT)
+{
+	static const uint8_t insns[] = {
+		0xb9, 0x02, 0x01, 0x00, 0xc0,	/* mov $0xc0000102, %ecx */
+		0xb8, 0x00, 0x10, 0x00, 0x00,	/* mov $0x1000, %eax */
+		0x31, 0xd2,			/* xor %edx, %edx */
+		0x0f, 0x30,			/* wrmsr */
+		0xcc,				/* int3 */
+		0xc3,				/* ret */
+	};
+	struct kvmi_vcpu_control_msr req = {
+		.msr = MSR_KERNEL_GS_BASE, .enable = 1,
+	};
+	struct kvmi_env *env = &self->env;
+	struct kvmi_event ev;
+
+	if (!soft_exceptions_work(self))
+		SKIP(return, "the machine's SVM injects INT3 as a fault");
+
+	memcpy(kvmi_hva(env, 2, 0), insns, sizeof(insns));
+	TEST_ASSERT_EQ(__kvmi_vcpu_cmd(env, 0, KVMI_VCPU_CONTROL_MSR, &req,
+				       sizeof(req), NULL, 0), 0);
+	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_MSR, true);
+
+	kvmi_runner_do(self->r, kvmi_insn_exec, kvmi_gva(2, 0), 0);
+	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_MSR, &ev);
+	TEST_ASSERT_EQ(INJECT(env, .nr = BP_VECTOR), 0);
+	kvmi_reply_value(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE, 0x1000, 8);
+	wait_trap(env, &ev, BP_VECTOR, 0, 0);
+	resume(env, &ev);
+	kvmi_runner_wait(self->r);
+	TEST_ASSERT_EQ(self->seen->nr, 1);
+	TEST_ASSERT_EQ(self->seen->vector, BP_VECTOR);
+	TEST_ASSERT_EQ(self->seen->rip, kvmi_gva(2, sizeof(insns) - 1));
+}
+
 /* ---- what is not ---- */
 
 TEST_F_TIMEOUT(inject, bad_requests, KVMI_TEST_TIMEOUT)
