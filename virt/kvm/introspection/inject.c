@@ -28,6 +28,7 @@ int kvmi_cmd_vcpu_inject_exception(const struct kvmi_request *req)
 	struct kvm_vcpu_introspection *vcpui = req->vcpu->kvmi;
 	const struct kvmi_vcpu_inject_exception *cmd = req->fixed;
 	int err = 0;
+	int r;
 
 	if (!kvmi_is_event_allowed(req->kvmi, KVMI_VCPU_EVENT_TRAP))
 		err = -KVM_EPERM;
@@ -38,13 +39,15 @@ int kvmi_cmd_vcpu_inject_exception(const struct kvmi_request *req)
 	else if (kvmi_arch_vcpu_is_away(req->vcpu))
 		err = -KVM_EAGAIN;
 
-	if (!err) {
+	/* If the reply is interrupted, the command is going to be served anew. */
+	r = kvmi_reply(req, err, NULL, 0);
+	if (!err && !r) {
 		vcpui->inject.exception = *cmd;
 		vcpui->inject.entering = false;
 		vcpui->inject.state = KVMI_INJECT_QUEUED;
 	}
 
-	return kvmi_reply(req, err, NULL, 0);
+	return r;
 }
 
 /**

@@ -3,6 +3,8 @@
  * KVM introspection: exceptions that the tool injects, and the event that
  * tells what the guest has got.
  */
+#include <sys/ioctl.h>
+
 #include "test_util.h"
 #include "kvm_util.h"
 #include "kselftest_harness.h"
@@ -634,6 +636,89 @@ TEST_F_TIMEOUT(inject, signals, KVMI_TEST_TIMEOUT)
 	stop_spinning(self);
 	kvmi_no_event(&env->tool);
 	TEST_ASSERT_EQ(self->seen->nr, 20);
+}
+
+/* How many replies without data there is room for, if nobody reads them */
+static unsigned int count_room(struct kvmi_env *env)
+{
+	struct kvmi_vcpu_control_events req = {
+		.event_id = KVMI_VCPU_EVENT_TRAP, .enable = 1,
+	};
+	enum { NR = 800, SIZE = 16 };
+	uint32_t seq[NR];
+	int room, last = -1, i;
+
+	for (i = 0; i < NR; i++) {
+		/* The queue for commands is smaller than that for replies. */
+		if (i % 50 == 49)
+			usleep(50000);
+		seq[i] = kvmi_vcpu_send(&env->tool, 0, KVMI_VCPU_CONTROL_EVENTS,
+					&req, sizeof(req));
+	}
+	for (;;) {
+		ioctl(env->tool.fd, FIONREAD, &room);
+		if (room == last)
+			break;
+		last = room;
+		usleep(500000);
+	}
+	TEST_ASSERT(room < NR * SIZE, "all replies fit");
+	for (i = 0; i < NR; i++)
+		TEST_ASSERT_EQ(__kvmi_recv_reply(&env->tool,
+						 KVMI_VCPU_CONTROL_EVENTS,
+						 seq[i], NULL, 0), 0);
+
+	return room / SIZE;
+}
+
+/* The reply to the command is what the signals interrupt. */
+TEST_F_TIMEOUT(inject, reply_interrupted, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_vcpu_inject_exception inject = { .nr = UD_VECTOR };
+	struct kvmi_vcpu_control_events req = {
+		.event_id = KVMI_VCPU_EVENT_TRAP, .enable = 1,
+	};
+	struct kvmi_env *env = &self->env;
+	uint32_t seq[1024], last;
+	struct kvmi_event ev;
+	unsigned int room, i;
+	int have = 0;
+
+	start_spinning(self);
+	pause_vcpu(env, &ev);
+	room = count_room(env);
+	for (i = 0; i < room; i++)
+		seq[i] = kvmi_vcpu_send(&env->tool, 0, KVMI_VCPU_CONTROL_EVENTS,
+					&req, sizeof(req));
+	last = kvmi_vcpu_send(&env->tool, 0, KVMI_VCPU_INJECT_EXCEPTION,
+			      &inject, sizeof(inject));
+	for (i = 0; have < room * 16 && i < KVMI_TIMEOUT_MS / 10; i++) {
+		usleep(10000);
+		ioctl(env->tool.fd, FIONREAD, &have);
+	}
+	TEST_ASSERT_EQ(have, room * 16);
+
+	for (i = 0; i < 3; i++) {
+		usleep(20000);
+		kvmi_runner_kick(self->r);
+		kvmi_runner_wait_exit(self->r);
+		TEST_ASSERT_EQ(self->r->err, EINTR);
+		kvmi_runner_go(self->r);
+	}
+
+	for (i = 0; i < room; i++)
+		TEST_ASSERT_EQ(__kvmi_recv_reply(&env->tool,
+						 KVMI_VCPU_CONTROL_EVENTS,
+						 seq[i], NULL, 0), 0);
+	TEST_ASSERT_EQ(__kvmi_recv_reply(&env->tool, KVMI_VCPU_INJECT_EXCEPTION,
+					 last, NULL, 0), 0);
+	resume(env, &ev);
+	wait_trap(env, &ev, UD_VECTOR, 0, 0);
+	resume(env, &ev);
+	wait_seen(self, 1);
+	stop_spinning(self);
+	kvmi_no_event(&env->tool);
+	TEST_ASSERT_EQ(self->seen->nr, 1);
 }
 
 TEST_F_TIMEOUT(inject, tool_gone, KVMI_TEST_TIMEOUT)
