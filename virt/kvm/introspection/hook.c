@@ -340,6 +340,8 @@ static void kvmi_allow_event(struct kvm_introspection *kvmi, u16 id,
 	clear_bit(id, kvmi->vm_events);
 	kvm_for_each_vcpu(i, vcpu, kvmi->kvm) {
 		clear_bit(id, vcpu->kvmi->events);
+		if (id == KVMI_VCPU_EVENT_PAUSE)
+			atomic_set(&vcpu->kvmi->pause_requests, 0);
 		/* The vCPU need not intercept what it is about any more. */
 		WRITE_ONCE(vcpu->kvmi->events_disallowed, true);
 		kvmi_vcpu_kick(vcpu);

@@ -475,11 +475,15 @@ static int kvmi_pause_event(struct kvm_vcpu *vcpu)
 	return action < 0 ? action : 1;
 }
 
-/* The event would not have the registers of the guest that it is about. */
+/*
+ * Not if the VMM does not allow it any more; nor would the event have the
+ * registers of the guest that it is about while the vCPU is away.
+ */
 static bool kvmi_can_pause(struct kvm_vcpu *vcpu,
 			   struct kvm_vcpu_introspection *vcpui)
 {
 	return atomic_read(&vcpui->pause_requests) &&
+	       kvmi_is_event_allowed(vcpui->kvmi, KVMI_VCPU_EVENT_PAUSE) &&
 	       !kvmi_is_dead(vcpui->kvmi) && !kvmi_arch_vcpu_is_away(vcpu);
 }
 

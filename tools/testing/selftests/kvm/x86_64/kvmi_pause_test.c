@@ -122,6 +122,39 @@ TEST_F_TIMEOUT(pause, in_user_space, KVMI_TEST_TIMEOUT)
 	}
 }
 
+/* What is outstanding when the VMM disallows the event does not come. */
+TEST_F_TIMEOUT(pause, disallowed, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_runner *r = &env->run[0];
+	struct kvmi_event ev;
+	int i;
+
+	for (i = 0; i < 5; i++)
+		pause_vcpu(env, 0, false);
+	vm_kvmi_allow_event(env->vm, KVMI_VCPU_EVENT_PAUSE, 0);
+	kvmi_runner_do(r, kvmi_insn_nop, 0, 0);
+	kvmi_no_event(&env->tool);
+	kvmi_runner_wait(r);
+
+	/* nor when it is allowed again */
+	vm_kvmi_allow_event(env->vm, KVMI_VCPU_EVENT_PAUSE, 1);
+	kvmi_runner_do(r, kvmi_insn_nop, 0, 0);
+	kvmi_runner_wait(r);
+	kvmi_no_event(&env->tool);
+
+	/* One that is under way stays. */
+	for (i = 0; i < 3; i++)
+		pause_vcpu(env, 0, false);
+	kvmi_runner_do(r, kvmi_insn_nop, 0, 0);
+	wait_pause(env, 0, &ev);
+	vm_kvmi_allow_event(env->vm, KVMI_VCPU_EVENT_PAUSE, 0);
+	TEST_ASSERT(!kvmi_runner_poll(r, KVMI_QUIET_MS), "not paused");
+	kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	kvmi_runner_wait(r);
+	kvmi_no_event(&env->tool);
+}
+
 TEST_F_TIMEOUT(pause, halted, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
