@@ -183,6 +183,8 @@ struct kvm_vcpu_introspection {
 		u32 seq;
 		u8 action;
 		bool replied;
+		/* Of @jobs, those that came before the reply */
+		unsigned int nr_jobs;
 		u8 reply_size;
 		u8 reply[8];
 	} ev;
@@ -315,6 +317,7 @@ int kvmi_vcpu_add_job(struct kvm_vcpu *vcpu, const struct kvmi_msg_hdr *hdr,
 const char *kvmi_vcpu_take_reply(struct kvm_vcpu *vcpu,
 				 const struct kvmi_msg_hdr *hdr,
 				 const void *payload);
+bool kvmi_vcpu_awaits_reply(struct kvm_vcpu_introspection *vcpui);
 bool kvmi_vcpu_has_reply(struct kvm_vcpu_introspection *vcpui);
 int kvmi_vcpu_event(struct kvm_vcpu *vcpu, u16 id, unsigned long actions,
 		    const void *data, size_t size);

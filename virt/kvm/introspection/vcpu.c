@@ -145,6 +145,8 @@ static int kvmi_run_jobs(struct kvm_vcpu *vcpu,
 		spin_lock(&vcpui->lock);
 		list_del(&job->link);
 		vcpui->nr_jobs--;
+		if (vcpui->ev.nr_jobs)
+			vcpui->ev.nr_jobs--;
 		spin_unlock(&vcpui->lock);
 		kfree(job);
 
@@ -190,6 +192,7 @@ const char *kvmi_vcpu_take_reply(struct kvm_vcpu *vcpu,
 	} else {
 		memcpy(vcpui->ev.reply, payload + fixed, hdr->size - fixed);
 		vcpui->ev.action = rpl->action;
+		vcpui->ev.nr_jobs = vcpui->nr_jobs;
 		/* Pairs with kvmi_vcpu_has_reply() */
 		smp_store_release(&vcpui->ev.state, KVMI_EV_REPLIED);
 	}
@@ -199,6 +202,24 @@ const char *kvmi_vcpu_take_reply(struct kvm_vcpu *vcpu,
 		kvmi_vcpu_kick(vcpu);
 
 	return error;
+}
+
+/**
+ * kvmi_vcpu_awaits_reply - was the current command sent before the reply?
+ * @vcpui: the vCPU, on its thread, which serves a command
+ *
+ * Return: true if there is an event under way, and the tool sent the reply to
+ * it after the command if at all.
+ */
+bool kvmi_vcpu_awaits_reply(struct kvm_vcpu_introspection *vcpui)
+{
+	bool awaits;
+
+	spin_lock(&vcpui->lock);
+	awaits = vcpui->ev.state == KVMI_EV_SENT || vcpui->ev.nr_jobs;
+	spin_unlock(&vcpui->lock);
+
+	return awaits;
 }
 
 /**
@@ -240,6 +261,7 @@ static void kvmi_end_event(struct kvm_vcpu_introspection *vcpui)
 {
 	spin_lock(&vcpui->lock);
 	vcpui->ev.state = KVMI_EV_NONE;
+	vcpui->ev.nr_jobs = 0;
 	spin_unlock(&vcpui->lock);
 }
 

@@ -52,7 +52,7 @@ int kvmi_cmd_vcpu_set_registers(const struct kvmi_request *req)
 
 	if (req->size < sizeof(vcpui->regs)) {
 		err = -KVM_EINVAL;
-	} else if (vcpui->ev.state == KVMI_EV_NONE) {
+	} else if (!kvmi_vcpu_awaits_reply(vcpui)) {
 		err = -KVM_EOPNOTSUPP;
 	} else if (kvmi_arch_vcpu_is_away(req->vcpu)) {
 		err = -KVM_EAGAIN;

@@ -311,6 +311,42 @@ TEST_F_TIMEOUT(cmd, set_registers, KVMI_TEST_TIMEOUT)
 	TEST_ASSERT_EQ(kvmi_runner_wait(self->r), 0x1122334455667788ull);
 }
 
+/* What is sent after the reply comes too late, even if it is served with it. */
+TEST_F_TIMEOUT(cmd, set_registers_late, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_event ev;
+	struct kvm_regs regs;
+	uint32_t seq[3];
+	int i;
+
+	start_spinning(env, self->stop);
+	pause_vcpu(env, &ev);
+	kvmi_runner_kick(self->r);
+	kvmi_runner_wait_exit(self->r);
+	TEST_ASSERT_EQ(self->r->err, EINTR);
+
+	regs = ev.common.arch.regs;
+	regs.rip = (uint64_t)kvmi_insn_nop;
+	for (i = 0; i < 3; i++) {
+		if (i == 2)
+			kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		regs.rax = 0x1000 + i;
+		seq[i] = kvmi_vcpu_send(&env->tool, 0, KVMI_VCPU_SET_REGISTERS,
+					&regs, sizeof(regs));
+	}
+	/* All of this is read by now. */
+	kvmi_alive(&env->tool);
+
+	kvmi_runner_go(self->r);
+	for (i = 0; i < 3; i++)
+		TEST_ASSERT_EQ(__kvmi_recv_reply(&env->tool,
+						 KVMI_VCPU_SET_REGISTERS,
+						 seq[i], NULL, 0),
+			       i < 2 ? 0 : -KVM_EOPNOTSUPP);
+	TEST_ASSERT_EQ(kvmi_runner_wait(self->r), 0x1001);
+}
+
 /* Each of them gets there. */
 TEST_F_TIMEOUT(cmd, set_all_registers, KVMI_TEST_TIMEOUT)
 {
