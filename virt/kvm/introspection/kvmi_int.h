@@ -245,6 +245,18 @@ static inline bool kvmi_is_at_insn(struct kvm_vcpu *vcpu,
 	return insn->stamp == now.stamp && insn->ip == now.ip;
 }
 
+/* Before the send; events are numbered in the order of that. */
+static inline u32 kvmi_get_seq(struct kvm_introspection *kvmi)
+{
+	return atomic_inc_return(&kvmi->ev_seq);
+}
+
+/* The event was not sent: unless there was another one, the next is @seq. */
+static inline void kvmi_put_seq(struct kvm_introspection *kvmi, u32 seq)
+{
+	atomic_cmpxchg(&kvmi->ev_seq, seq, seq - 1);
+}
+
 static inline bool kvmi_is_dead(struct kvm_introspection *kvmi)
 {
 	return test_bit(KVMI_DEAD, &kvmi->flags);

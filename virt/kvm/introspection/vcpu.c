@@ -249,7 +249,7 @@ static void kvmi_start_event(struct kvm_vcpu_introspection *vcpui, u16 id)
 	spin_lock(&vcpui->lock);
 	memset(&vcpui->ev, 0, sizeof(vcpui->ev));
 	vcpui->ev.id = id;
-	vcpui->ev.seq = atomic_inc_return(&vcpui->kvmi->ev_seq);
+	vcpui->ev.seq = kvmi_get_seq(vcpui->kvmi);
 	vcpui->ev.reply_size = kvmi_reply_size(id);
 	vcpui->ev.state = KVMI_EV_SENT;
 	spin_unlock(&vcpui->lock);
@@ -385,6 +385,7 @@ static int kvmi_deliver_event(struct kvm_vcpu *vcpu,
 		r = kvmi_send_event(vcpu, vcpui, data, size);
 		if (r == -EINTR) {
 			kvmi_end_event(vcpui);
+			kvmi_put_seq(vcpui->kvmi, vcpui->ev.seq);
 			return r;
 		}
 		if (r)

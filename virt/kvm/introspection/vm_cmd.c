@@ -188,7 +188,6 @@ int kvmi_vm_event_unhook(struct kvm_introspection *kvmi)
 	struct kvmi_msg_hdr hdr = {
 		.id = KVMI_VM_EVENT,
 		.size = sizeof(ev),
-		.seq = atomic_inc_return(&kvmi->ev_seq),
 	};
 	struct kvec vec[] = {
 		{ .iov_base = &hdr, .iov_len = sizeof(hdr) },
@@ -198,9 +197,12 @@ int kvmi_vm_event_unhook(struct kvm_introspection *kvmi)
 	if (!test_bit(KVMI_VM_EVENT_UNHOOK, kvmi->vm_events))
 		return -ENOENT;
 
+	hdr.seq = kvmi_get_seq(kvmi);
 	if (!kvmi_sock_try_send(kvmi, vec, ARRAY_SIZE(vec),
-				sizeof(hdr) + sizeof(ev)))
+				sizeof(hdr) + sizeof(ev))) {
+		kvmi_put_seq(kvmi, hdr.seq);
 		return -ENOENT;
+	}
 
 	kvmi->kvm->stat.generic.kvmi.event_unhook++;
 	trace_kvmi_event(-1, KVMI_VM_EVENT_UNHOOK, hdr.seq);
