@@ -37,6 +37,7 @@
 #include <linux/net.h>
 #include <linux/poll.h>
 #include <linux/rcuwait.h>
+#include <linux/semaphore.h>
 #include <linux/skbuff.h>
 #include <linux/srcu.h>
 #include <linux/uuid.h>
@@ -80,7 +81,7 @@ struct kvm_introspection {
 	poll_table sock_poll;
 	struct work_struct hangup_work;
 	struct sk_buff *rx_spent;	/* read, but to be freed later */
-	struct mutex tx_lock;		/* one message at a time, if they can be cut */
+	struct semaphore tx_lock;	/* one message at a time, if they can be cut */
 	unsigned long flags;
 #define KVMI_DEAD		0
 

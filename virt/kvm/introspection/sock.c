@@ -9,7 +9,8 @@
  * Writing is done by the thread that has something to say and blocks while
  * the tool is slow.  A message must not be cut by another one, hence tx_lock;
  * a unix socket takes a message of our size whole or not at all, so that
- * vCPUs need not wait for each other there.
+ * vCPUs need not wait for each other there.  It is a semaphore, for the VMM's
+ * PREUNHOOK does not wait longer than a moment, for its turn and then for room.
  *
  * A tool that has sent the reply to an event usually sleeps in recv() by the
  * time the reply is read here.  To free the buffer of the reply would wake it
@@ -24,6 +25,9 @@
 #include <net/sock.h>
 #include <net/tcp_states.h>
 #include "kvmi_int.h"
+
+/* How long a message waits that the VMM's ioctl sends */
+#define KVMI_TRY_SEND_TIMEOUT	HZ
 
 static __poll_t kvmi_sock_poll(struct kvm_introspection *kvmi)
 {
@@ -128,7 +132,7 @@ int kvmi_sock_open(struct kvm_introspection *kvmi, int fd)
 		return -EINVAL;
 	}
 
-	mutex_init(&kvmi->tx_lock);
+	sema_init(&kvmi->tx_lock, 1);
 	INIT_WORK(&kvmi->hangup_work, kvmi_hangup_work);
 	init_waitqueue_func_entry(&kvmi->sock_wait, kvmi_sock_wakeup);
 	kvmi->sock = sock;
@@ -240,12 +244,32 @@ static bool kvmi_sock_sends_whole(struct kvm_introspection *kvmi)
 	       KVMI_MAX_MSG_SIZE + sizeof(struct kvmi_msg_hdr);
 }
 
+/*
+ * Send some more of a message without waiting.  Returns 1 at its end, 0 if
+ * there is no room now, or a negative errno.
+ */
+static int kvmi_sock_send_some(struct kvm_introspection *kvmi,
+			       struct msghdr *msg)
+{
+	int r;
+
+	while (msg_data_left(msg)) {
+		r = sock_sendmsg(kvmi->sock, msg);
+		if (r <= 0)
+			return r == -EAGAIN ? 0 : r ?: -EPIPE;
+	}
+
+	return 1;
+}
+
 /**
- * kvmi_sock_try_send - send one message, if that takes no waiting
+ * kvmi_sock_try_send - send one message, if that takes but little waiting
  * @kvmi: the session
  * @vec: its parts
  * @n: how many parts
  * @size: how many bytes in all
+ *
+ * A tool that reads makes room soon, and whoever is sending finishes soon.
  *
  * Return: whether it was sent.
  */
@@ -253,19 +277,29 @@ bool kvmi_sock_try_send(struct kvm_introspection *kvmi, struct kvec *vec,
 			size_t n, size_t size)
 {
 	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT };
-	int r;
+	unsigned long end = jiffies + KVMI_TRY_SEND_TIMEOUT;
+	int r = 0;
 
-	if (kvmi_is_dead(kvmi) || !mutex_trylock(&kvmi->tx_lock))
+	iov_iter_kvec(&msg.msg_iter, ITER_SOURCE, vec, n, size);
+
+	if (down_timeout(&kvmi->tx_lock, KVMI_TRY_SEND_TIMEOUT))
 		return false;
 
-	r = kernel_sendmsg(kvmi->sock, &msg, vec, n, size);
-	if (r > 0 && r < size)
-		kvmi_kill(kvmi, NULL);
+	while (!kvmi_is_dead(kvmi)) {
+		r = kvmi_sock_send_some(kvmi, &msg);
+		if (r || time_after(jiffies, end) ||
+		    fatal_signal_pending(current))
+			break;
+		schedule_timeout_killable(1);
+	}
 
-	mutex_unlock(&kvmi->tx_lock);
+	/* A message that was begun has to be finished. */
+	if (r <= 0 && msg_data_left(&msg) < size)
+		kvmi_kill(kvmi, NULL);
+	up(&kvmi->tx_lock);
 	kvmi_sock_free_spent(kvmi);
 
-	return r == size;
+	return r > 0;
 }
 
 static int kvmi_sock_send_all(struct kvm_introspection *kvmi,
@@ -318,7 +352,7 @@ int kvmi_sock_send(struct kvm_introspection *kvmi, struct kvec *vec,
 	bool locked = !kvmi_sock_sends_whole(kvmi);
 	int r;
 
-	if (locked && mutex_lock_interruptible(&kvmi->tx_lock))
+	if (locked && down_interruptible(&kvmi->tx_lock))
 		return -EINTR;
 
 	r = kvmi_is_dead(kvmi) ? -EPIPE :
@@ -326,7 +360,7 @@ int kvmi_sock_send(struct kvm_introspection *kvmi, struct kvec *vec,
 	kvmi_sock_free_spent(kvmi);
 
 	if (locked)
-		mutex_unlock(&kvmi->tx_lock);
+		up(&kvmi->tx_lock);
 
 	return r == -ERESTARTSYS ? -EINTR : r;
 }

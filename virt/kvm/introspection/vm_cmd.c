@@ -178,7 +178,7 @@ int kvmi_cmd_vm_get_max_gfn(const struct kvmi_request *req)
  * kvmi_vm_event_unhook - ask the tool to take its hooks out and to leave
  * @kvmi: the session
  *
- * Does not wait for a tool that does not read.
+ * A tool that does not read has it wait a moment, not longer.
  *
  * Return: 0, or -ENOENT if the tool does not want that event or cannot get it.
  */
