@@ -53,6 +53,7 @@ void kvmi_destroy_vm(struct kvm *kvm);
 int kvmi_create_vcpu(struct kvm_vcpu *vcpu);
 void kvmi_destroy_vcpu(struct kvm_vcpu *vcpu);
 bool kvmi_hide_vm(struct kvm *kvm);
+void kvmi_reveal_vm(struct kvm *kvm);
 int kvmi_check_extension(void);
 int kvmi_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
 
@@ -73,6 +74,7 @@ static inline void kvmi_destroy_vm(struct kvm *kvm) { }
 static inline int kvmi_create_vcpu(struct kvm_vcpu *vcpu) { return 0; }
 static inline void kvmi_destroy_vcpu(struct kvm_vcpu *vcpu) { }
 static inline bool kvmi_hide_vm(struct kvm *kvm) { return true; }
+static inline void kvmi_reveal_vm(struct kvm *kvm) { }
 static inline bool kvmi_vcpu_has_work(struct kvm_vcpu *vcpu) { return false; }
 static inline int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu) { return 1; }
 

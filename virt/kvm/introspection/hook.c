@@ -51,6 +51,18 @@ bool kvmi_hide_vm(struct kvm *kvm)
 EXPORT_SYMBOL_GPL(kvmi_hide_vm);
 
 /**
+ * kvmi_reveal_vm - it is not encrypted after all
+ * @kvm: the VM; kvm->lock is held since kvmi_hide_vm()
+ */
+void kvmi_reveal_vm(struct kvm *kvm)
+{
+	lockdep_assert_held(&kvm->lock);
+
+	kvm->kvmi.hidden = false;
+}
+EXPORT_SYMBOL_GPL(kvmi_reveal_vm);
+
+/**
  * kvmi_check_extension - the value of KVM_CAP_INTROSPECTION
  */
 int kvmi_check_extension(void)
