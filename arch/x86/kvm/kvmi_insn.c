@@ -85,13 +85,30 @@ static u64 kvmi_read_cr(struct kvm_vcpu *vcpu, int cr)
 	}
 }
 
+/*
+ * What KVM can intercept without too many exits: not all bits of CR0, whoever
+ * carries out the write.
+ */
+static u64 kvmi_cr0_ignored(void)
+{
+	/* As the selective intercept has it */
+	if (boot_cpu_has(X86_FEATURE_SVM))
+		return X86_CR0_TS | X86_CR0_MP;
+
+	return X86_CR0_TS;
+}
+
 /* Not all of what is written to CR3 is kept there. */
 static bool kvmi_is_cr_changed(struct kvm_vcpu *vcpu, int cr, u64 old, u64 val)
 {
-	if (cr == 3 && kvm_is_cr4_bit_set(vcpu, X86_CR4_PCIDE))
-		val &= ~X86_CR3_PCID_NOFLUSH;
+	u64 ignored = 0;
 
-	return old != val;
+	if (cr == 0)
+		ignored = kvmi_cr0_ignored();
+	if (cr == 3 && kvm_is_cr4_bit_set(vcpu, X86_CR4_PCIDE))
+		ignored = X86_CR3_PCID_NOFLUSH;
+
+	return (old ^ val) & ~ignored;
 }
 
 static bool kvmi_raise_cr(struct kvm_vcpu *vcpu, int cr, u64 val,

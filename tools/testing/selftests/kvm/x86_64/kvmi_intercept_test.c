@@ -55,6 +55,32 @@ static uint64_t guest_write_cr_fep(uint64_t cr, uint64_t val, uint64_t arg)
 	return vector ? FAULT(vector) : read_cr(cr);
 }
 
+/* TS alone: set, cleared, set and cleared */
+#define CHANGE_TS(prefix)						\
+do {									\
+	uint64_t cr0 = get_cr0() & ~X86_CR0_TS;				\
+									\
+	asm volatile(prefix "mov %0, %%cr0\n\t"				\
+		     prefix "mov %1, %%cr0\n\t"				\
+		     prefix "mov %0, %%cr0\n\t"				\
+		     prefix "clts"					\
+		     :: "r"(cr0 | X86_CR0_TS), "r"(cr0));		\
+} while (0)
+
+static uint64_t guest_change_ts(uint64_t cr, uint64_t val, uint64_t arg)
+{
+	CHANGE_TS("");
+
+	return get_cr0();
+}
+
+static uint64_t guest_change_ts_fep(uint64_t cr, uint64_t val, uint64_t arg)
+{
+	CHANGE_TS(KVM_FEP);
+
+	return get_cr0();
+}
+
 static uint64_t guest_read_cr(uint64_t cr, uint64_t val, uint64_t arg)
 {
 	return read_cr(cr);
@@ -401,6 +427,23 @@ TEST_F_TIMEOUT(intercept, cr_emulated, KVMI_TEST_TIMEOUT)
 
 	for (i = 0; i < ARRAY_SIZE(crs); i++)
 		test_cr(&self->env, guest_write_cr_fep, crs[i]);
+}
+
+/* It is changed too often, and says too little, to be reported. */
+TEST_F_TIMEOUT(intercept, cr0_ts, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	uint64_t cr0 = get_cr(env, 0) & ~X86_CR0_TS;
+
+	control_cr(env, 0, 1);
+	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_CR, true);
+	TEST_ASSERT_EQ(run(env, guest_change_ts, 0, 0, 0), cr0);
+	kvmi_no_event(&env->tool);
+
+	if (!is_forced_emulation_enabled)
+		SKIP(return, "kvm.force_emulation_prefix is off");
+	TEST_ASSERT_EQ(run(env, guest_change_ts_fep, 0, 0, 0), cr0);
+	kvmi_no_event(&env->tool);
 }
 
 /* One register does not stand for another. */
