@@ -824,6 +824,53 @@ TEST_F_TIMEOUT(intercept, msr_errors, KVMI_TEST_TIMEOUT)
 	}
 }
 
+/* What is missing of the value in the reply is 0. */
+TEST_F_TIMEOUT(intercept, msr_short_reply, KVMI_TEST_TIMEOUT)
+{
+	const uint64_t val = 0x1122334455667788ull & ~(0xffffull << 48);
+	struct kvmi_env *env = &self->env;
+	struct kvmi_event ev;
+	size_t size;
+
+	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_MSR, true);
+	control_msr(env, MSR_LSTAR, 1);
+	for (size = 0; size <= sizeof(val); size++) {
+		uint64_t want = size == sizeof(val) ? val :
+				val & (BIT_ULL(size * 8) - 1);
+
+		/* canonical, as LSTAR has to be */
+		if (want & BIT_ULL(47))
+			continue;
+		start(env, guest_wrmsr, MSR_LSTAR, 0x1000 + size, 0);
+		kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_MSR, &ev);
+		kvmi_reply_value(&env->tool, &ev, CONTINUE, val, size);
+		TEST_ASSERT_EQ(kvmi_runner_wait(&env->run[0]), want);
+	}
+	kvmi_alive(&env->tool);
+}
+
+/* Nor is it the guest's: a CR4 of 0 is none in 64-bit mode. */
+TEST_F_TIMEOUT(intercept, cr_short_reply, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	uint64_t old = get_cr(env, 4), val = other_cr(4, old);
+	struct kvmi_event ev;
+
+	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_CR, true);
+	control_cr(env, 4, 1);
+	start(env, guest_write_cr, 4, val, 0);
+	wait_cr(env, 4, old, val, &ev);
+	kvmi_reply_value(&env->tool, &ev, CONTINUE, val, 0);
+	TEST_ASSERT_EQ(kvmi_runner_wait(&env->run[0]), FAULT(GP_VECTOR));
+
+	/* All that this one sets is in these. */
+	start(env, guest_write_cr, 4, val, 0);
+	wait_cr(env, 4, old, val, &ev);
+	kvmi_reply_value(&env->tool, &ev, CONTINUE, val, 4);
+	TEST_ASSERT_EQ(kvmi_runner_wait(&env->run[0]), val);
+	kvmi_alive(&env->tool);
+}
+
 /* The VMM wants writes of one MSR for itself. */
 static void set_filter(struct kvmi_env *env, bool on)
 {

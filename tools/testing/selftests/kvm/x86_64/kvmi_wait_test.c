@@ -645,6 +645,60 @@ TEST_F_TIMEOUT(wait, crash, KVMI_TEST_TIMEOUT)
 	TEST_ASSERT_EQ(*(uint64_t *)kvmi_hva(&self->env, PF_PAGE, 0), 0);
 }
 
+/* ---- answers that are none ---- */
+
+static bool has_retry(uint16_t id)
+{
+	return id == KVMI_VCPU_EVENT_BREAKPOINT ||
+	       id == KVMI_VCPU_EVENT_DESCRIPTOR || id == KVMI_VCPU_EVENT_PF;
+}
+
+static size_t value_size(uint16_t id)
+{
+	return id == KVMI_VCPU_EVENT_CR || id == KVMI_VCPU_EVENT_MSR ? 8 : 0;
+}
+
+/* Such an answer ends the session, and the guest goes on without the tool. */
+static void test_bad_answer(FIXTURE_DATA(wait) * self, uint16_t id,
+			    uint8_t action, size_t size)
+{
+	struct kvmi_env *env = &self->env;
+	uint64_t uds = nr_ud(self);
+
+	begin(self, id);
+	kvmi_reply_value(&env->tool, &self->ev, action, 0, size);
+	check_done(self, id, uds);
+	kvmi_wait_closed(&env->tool);
+
+	kvmi_env_unhook(env);
+	kvmi_env_hook(env);
+	arm(self, id);
+}
+
+TEST_F_TIMEOUT(wait, bad_action, KVMI_TEST_TIMEOUT)
+{
+	static const uint8_t actions[] = { KVMI_EVENT_ACTION_CRASH + 1, 8, 63,
+					   64, 0x80, 0xff };
+	const uint16_t id = variant->id;
+	int i;
+
+	if (!has_retry(id))
+		test_bad_answer(self, id, KVMI_EVENT_ACTION_RETRY,
+				value_size(id));
+	for (i = 0; i < ARRAY_SIZE(actions); i++)
+		test_bad_answer(self, id, actions[i], value_size(id));
+}
+
+/* With more data than the event takes */
+TEST_F_TIMEOUT(wait, long_answer, KVMI_TEST_TIMEOUT)
+{
+	const uint16_t id = variant->id;
+
+	test_bad_answer(self, id, CONTINUE, value_size(id) + 1);
+	test_bad_answer(self, id, CONTINUE, value_size(id) + 8);
+	test_bad_answer(self, id, KVMI_EVENT_ACTION_CRASH, value_size(id) + 8);
+}
+
 int main(int argc, char *argv[])
 {
 	TEST_REQUIRE(kvmi_supported());
