@@ -256,6 +256,190 @@ TEST_F_TIMEOUT(cmd, long_requests, KVMI_TEST_TIMEOUT)
 	}
 }
 
+/* A request that is accepted, with as few bytes of 0 as possible. */
+static void fill_request(uint16_t id, void *req)
+{
+	memset(req, 0, 64);
+
+	switch (id) {
+	case KVMI_VM_CHECK_COMMAND:
+	case KVMI_VM_CHECK_EVENT:
+	case KVMI_VCPU_CONTROL_EVENTS:
+		/* an id that is known to all of them */
+		*(uint16_t *)req = KVMI_VCPU_EVENT_PF;
+		if (id == KVMI_VCPU_CONTROL_EVENTS)
+			((struct kvmi_vcpu_control_events *)req)->enable = 1;
+		break;
+	case KVMI_VM_CONTROL_EVENTS:
+		((struct kvmi_vm_control_events *)req)->enable = 1;
+		break;
+	case KVMI_VM_READ_PHYSICAL:
+	case KVMI_VM_WRITE_PHYSICAL:
+		*(struct kvmi_vm_read_physical *)req =
+			(struct kvmi_vm_read_physical){
+				.gpa = KVMI_TEST_GPA, .size = 8,
+			};
+		break;
+	case KVMI_VM_CONTROL_CLEANUP:
+		*(uint8_t *)req = 1;
+		break;
+	case KVMI_VCPU_GET_CPUID:
+		((struct kvmi_vcpu_get_cpuid *)req)->function = 0x80000001;
+		break;
+	case KVMI_VCPU_CONTROL_CR:
+		*(struct kvmi_vcpu_control_cr *)req =
+			(struct kvmi_vcpu_control_cr){ .cr = 3, .enable = 1 };
+		break;
+	case KVMI_VCPU_CONTROL_MSR:
+		*(struct kvmi_vcpu_control_msr *)req =
+			(struct kvmi_vcpu_control_msr){ .enable = 1,
+							.msr = MSR_LSTAR };
+		break;
+	case KVMI_VCPU_GET_MTRR_TYPE:
+		*(uint64_t *)req = 0x12345678;
+		break;
+	case KVMI_VCPU_TRANSLATE_GVA:
+		*(uint64_t *)req = kvmi_gva(1, 0);
+		break;
+	}
+}
+
+static int any_cmd(struct kvmi_env *env, uint16_t id, const void *req,
+		   size_t size, void *rpl, size_t rpl_size)
+{
+	return id & 1 ? __kvmi_vcpu_cmd(env, 0, id, req, size, rpl, rpl_size) :
+			__kvmi_cmd(&env->tool, id, req, size, rpl, rpl_size);
+}
+
+/* Every byte of padding is looked at. */
+TEST_F_TIMEOUT(cmd, padding, KVMI_TEST_TIMEOUT)
+{
+	static const struct {
+		uint16_t id;
+		uint8_t size, from, to;
+	} cmds[] = {
+		{ KVMI_VM_CHECK_COMMAND, 8, 2, 8 },
+		{ KVMI_VM_CHECK_EVENT, 8, 2, 8 },
+		{ KVMI_VM_CONTROL_EVENTS, 8, 3, 8 },
+		{ KVMI_VM_READ_PHYSICAL, 16, 10, 16 },
+		{ KVMI_VM_WRITE_PHYSICAL, 24, 10, 16 },
+		{ KVMI_VM_PAUSE_VCPU, 8, 3, 8 },
+		{ KVMI_VM_SET_PAGE_ACCESS, 8, 2, 8 },
+		{ KVMI_VM_CONTROL_CLEANUP, 8, 1, 8 },
+		{ KVMI_VCPU_CONTROL_EVENTS, 8, 4, 8 },
+		{ KVMI_VCPU_GET_REGISTERS, 8, 2, 8 },
+		{ KVMI_VCPU_CONTROL_CR, 8, 2, 8 },
+		{ KVMI_VCPU_INJECT_EXCEPTION, 16, 1, 4 },
+		{ KVMI_VCPU_GET_XCR, 8, 1, 8 },
+		{ KVMI_VCPU_CONTROL_MSR, 8, 1, 4 },
+		{ KVMI_VCPU_CONTROL_SINGLESTEP, 8, 1, 8 },
+	};
+	struct kvmi_env *env = &self->env;
+	uint8_t req[64];
+	int i, pos, err;
+
+	for (i = 0; i < ARRAY_SIZE(cmds); i++) {
+		for (pos = cmds[i].from; pos < cmds[i].to; pos++) {
+			fill_request(cmds[i].id, req);
+			req[pos] = pos & 1 ? 0x80 : 1;
+			err = any_cmd(env, cmds[i].id, req, cmds[i].size, NULL,
+				      0);
+			TEST_ASSERT(err == -KVM_EINVAL,
+				    "command %u, byte %d: error %d", cmds[i].id,
+				    pos, err);
+		}
+	}
+
+	/* Neither was anything enabled, nor is there a pause or an exception. */
+	kvmi_runner_do(self->r, kvmi_insn_nop, 0, 0);
+	kvmi_runner_wait(self->r);
+	kvmi_no_event(&env->tool);
+	kvmi_alive(&env->tool);
+}
+
+/* Cut anywhere, a request is what it would be with bytes of 0 at its end. */
+TEST_F_TIMEOUT(cmd, short_requests, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	uint8_t req[64], zero[64], rpl[512], want[512];
+	int i, size, err, want_err;
+
+	for (i = 0; i < ARRAY_SIZE(vcpu_cmds); i++) {
+		const uint16_t id = vcpu_cmds[i].id;
+		const size_t rpl_size = vcpu_cmds[i].rpl_size;
+
+		/* one has to happen at most once, others have arrays */
+		if (id == KVMI_VCPU_INJECT_EXCEPTION ||
+		    vcpu_cmds[i].req_size > sizeof(req) ||
+		    rpl_size > sizeof(rpl))
+			continue;
+
+		fill_request(id, req);
+		for (size = 0; size <= vcpu_cmds[i].req_size; size++) {
+			memset(zero, 0, sizeof(zero));
+			memcpy(zero, req, size);
+			memset(want, 0, sizeof(want));
+			want_err = any_cmd(env, id, zero, vcpu_cmds[i].req_size,
+					   want, rpl_size);
+			memset(rpl, 0, sizeof(rpl));
+			err = any_cmd(env, id, req, size, rpl, rpl_size);
+			TEST_ASSERT(err == want_err,
+				    "command %u of %d bytes: error %d, want %d",
+				    id, size, err, want_err);
+			/* the vCPU has run in between */
+			if (id != KVMI_VCPU_GET_REGISTERS)
+				TEST_ASSERT(!memcmp(rpl, want, rpl_size),
+					    "command %u of %d bytes: other reply",
+					    id, size);
+		}
+	}
+	kvmi_alive(&env->tool);
+}
+
+/* Except for those whose registers must be there, all of them. */
+TEST_F_TIMEOUT(cmd, short_registers, KVMI_TEST_TIMEOUT)
+{
+	static const uint16_t cmds[][2] = {
+		{ KVMI_VCPU_SET_REGISTERS, 144 },
+		{ KVMI_VCPU_SET_XSAVE, 4096 },
+	};
+	struct kvmi_env *env = &self->env;
+	uint8_t req[4096] = { };
+	int i, size;
+
+	for (i = 0; i < ARRAY_SIZE(cmds); i++)
+		for (size = 0; size < cmds[i][1]; size = size * 2 + 1)
+			TEST_ASSERT_EQ(any_cmd(env, cmds[i][0], req, size, NULL,
+					       0), -KVM_EINVAL);
+	TEST_ASSERT_EQ(any_cmd(env, KVMI_VCPU_SET_REGISTERS, req, 143, NULL, 0),
+		       -KVM_EINVAL);
+	kvmi_alive(&env->tool);
+}
+
+/* Nor has the number of the vCPU to be there: it is 0 then. */
+TEST_F_TIMEOUT(cmd, short_header, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_tool *tool = &self->env.tool;
+	struct kvmi_vcpu_hdr hdr = { .vcpu = 0x0101 };
+	struct kvmi_vcpu_get_info_reply rpl;
+	uint32_t seq;
+	int size;
+
+	/* half a number is one */
+	TEST_ASSERT_EQ(__kvmi_cmd(tool, KVMI_VCPU_GET_INFO, &hdr, 1, NULL, 0),
+		       -KVM_EINVAL);
+	memset(&hdr, 0, sizeof(hdr));
+	for (size = 0; size < sizeof(hdr); size++) {
+		seq = kvmi_send(tool, KVMI_VCPU_GET_INFO, &hdr, size);
+		/* queued by then */
+		kvmi_alive(tool);
+		kvmi_runner_do(self->r, kvmi_insn_nop, 0, 0);
+		TEST_ASSERT_EQ(__kvmi_recv_reply(tool, KVMI_VCPU_GET_INFO, seq,
+						 &rpl, sizeof(rpl)), 0);
+		kvmi_runner_wait(self->r);
+	}
+}
+
 /* ---- GET_INFO ---- */
 
 static uint64_t get_tsc_speed(struct kvmi_env *env)
