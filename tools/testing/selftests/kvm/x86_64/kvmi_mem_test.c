@@ -198,6 +198,8 @@ TEST_F_TIMEOUT(mem, unmapped, KVMI_TEST_TIMEOUT)
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == hole,
 		    "mmap()");
 	TEST_ASSERT_EQ(READ(.gpa = kvmi_gpa(2, 0), .size = 8), 0);
+	TEST_ASSERT_EQ(WRITE(.gpa = kvmi_gpa(2, 0), .size = 8), -KVM_ENOENT);
+	TEST_ASSERT_EQ(*(uint64_t *)hole, 0);
 
 	TEST_ASSERT(!mprotect(hole, PAGE_SIZE, PROT_READ | PROT_WRITE),
 		    "mprotect()");
@@ -290,10 +292,12 @@ TEST_F_TIMEOUT(mem, restricted, KVMI_TEST_TIMEOUT)
 	kvmi_no_event(&env->tool);
 }
 
-/* Read-only for the guest is the VMM's decision about the guest, as ROM is. */
+/* What is read-only for the guest, as ROM is, can only be read. */
 TEST_F_TIMEOUT(mem, readonly_slot, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
+	uint64_t *data = kvmi_hva(env, 2, 0);
+	uint64_t old;
 
 	fill(env, 4);
 	vm_set_user_memory_region(env->vm, KVMI_TEST_SLOT, 0, KVMI_TEST_GPA, 0,
@@ -302,6 +306,9 @@ TEST_F_TIMEOUT(mem, readonly_slot, KVMI_TEST_TIMEOUT)
 				  KVMI_TEST_GPA, KVMI_TEST_PAGES * PAGE_SIZE,
 				  env->hva);
 	TEST_ASSERT_EQ(READ(.gpa = kvmi_gpa(2, 0), .size = 8), 0);
+	old = *data;
+	TEST_ASSERT_EQ(WRITE(.gpa = kvmi_gpa(2, 0), .size = 8), -KVM_ENOENT);
+	TEST_ASSERT_EQ(*data, old);
 }
 
 /* ---- the dirty ring ---- */
