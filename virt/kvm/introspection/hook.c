@@ -236,23 +236,24 @@ static int kvmi_hook(struct kvm *kvm, const struct kvm_introspection_hook *hook)
 	if (r)
 		goto out_free;
 
+	r = kvmi_recv_create(kvmi);
+	if (r)
+		goto out_free;
+
 	static_branch_inc(&kvmi_hooked_key);
 
 	r = kvmi_publish(kvm, kvmi);
 	if (r)
 		goto out_dec;
 
-	/* The tool may send commands from here on. */
-	r = kvmi_recv_start(kvmi);
-	if (r) {
-		kvmi_unhook(kvm);
-		return r;
-	}
+	/* The tool may send commands from here on; nothing can fail any more. */
+	kvmi_recv_start(kvmi);
 
 	return 0;
 
 out_dec:
 	static_branch_dec(&kvmi_hooked_key);
+	kvmi_recv_cancel(kvmi);
 out_free:
 	kvmi_free_session(kvmi);
 out_unhook:

@@ -279,7 +279,9 @@ bool kvmi_sock_try_send(struct kvm_introspection *kvmi, struct kvec *vec,
 void kvmi_kill(struct kvm_introspection *kvmi, const char *why);
 
 /* recv.c */
-int kvmi_recv_start(struct kvm_introspection *kvmi);
+int kvmi_recv_create(struct kvm_introspection *kvmi);
+void kvmi_recv_start(struct kvm_introspection *kvmi);
+void kvmi_recv_cancel(struct kvm_introspection *kvmi);
 void kvmi_recv_stop(struct kvm_introspection *kvmi);
 void kvmi_recv(struct kvm_introspection *kvmi, struct kvm_vcpu *self);
 bool kvmi_recv_has_more(struct kvm_introspection *kvmi);

@@ -260,10 +260,12 @@ static int kvmi_recv_thread(void *data)
 }
 
 /**
- * kvmi_recv_start - create the session's thread
+ * kvmi_recv_create - create the session's thread, but do not let it run yet
  * @kvmi: the session; its socket is open
+ *
+ * Return: 0 or -ENOMEM.
  */
-int kvmi_recv_start(struct kvm_introspection *kvmi)
+int kvmi_recv_create(struct kvm_introspection *kvmi)
 {
 	struct task_struct *thread;
 
@@ -276,27 +278,43 @@ int kvmi_recv_start(struct kvm_introspection *kvmi)
 
 	thread = kthread_create(kvmi_recv_thread, kvmi, "kvmi-%d",
 				task_pid_nr(current));
+	/* Too many threads are as bad; who was killed will never know. */
 	if (IS_ERR(thread))
-		return PTR_ERR(thread);
+		return -ENOMEM;
 
 	kvmi->thread = thread;
-	kvmi_sock_watch(kvmi);
-	wake_up_process(thread);
 
 	return 0;
 }
 
 /**
+ * kvmi_recv_start - let the session's thread run
+ * @kvmi: the session, to be seen by all
+ */
+void kvmi_recv_start(struct kvm_introspection *kvmi)
+{
+	kvmi_sock_watch(kvmi);
+	wake_up_process(kvmi->thread);
+}
+
+/**
+ * kvmi_recv_cancel - undo kvmi_recv_create()
+ * @kvmi: the session, that nobody has seen
+ */
+void kvmi_recv_cancel(struct kvm_introspection *kvmi)
+{
+	kthread_stop(kvmi->thread);
+}
+
+/**
  * kvmi_recv_stop - stop the session's thread, its restrictions lifted
- * @kvmi: the session, killed or never started
+ * @kvmi: the session, killed
  */
 void kvmi_recv_stop(struct kvm_introspection *kvmi)
 {
-	if (kvmi->thread) {
-		kvmi_sock_unwatch(kvmi);
-		send_sig(SIGKILL, kvmi->thread, 1);
-		kthread_stop(kvmi->thread);
-		if (!kvmi->thread_done)
-			kvmi_access_lift_all(kvmi->kvm);
-	}
+	kvmi_sock_unwatch(kvmi);
+	send_sig(SIGKILL, kvmi->thread, 1);
+	kthread_stop(kvmi->thread);
+	if (!kvmi->thread_done)
+		kvmi_access_lift_all(kvmi->kvm);
 }
