@@ -28,30 +28,35 @@ static unsigned long kvmi_gfn_to_hva(struct kvm *kvm, gfn_t gfn, bool write)
 		       gfn_to_hva_prot(kvm, gfn, NULL);
 }
 
-/* Get the page of the VMM that backs a guest page, with a reference. */
-static struct page *kvmi_get_page(struct kvm *kvm, gfn_t gfn, bool write,
-				  unsigned long *hva)
+/*
+ * Get the page of the VMM that backs a guest page, with a reference.  Returns
+ * 0 or a negated KVM_E* code.
+ */
+static int kvmi_get_page(struct kvm *kvm, gfn_t gfn, bool write,
+			 unsigned long *hva, struct page **page)
 {
 	unsigned int flags = FOLL_INTERRUPTIBLE | (write ? FOLL_WRITE : 0);
-	struct page *page = NULL;
 	int locked = 1;
 	int idx;
+	long r;
 
 	idx = srcu_read_lock(&kvm->srcu);
 	*hva = kvmi_gfn_to_hva(kvm, gfn, write);
 	srcu_read_unlock(&kvm->srcu, idx);
 
 	if (kvm_is_error_hva(*hva) || !mmget_not_zero(kvm->mm))
-		return NULL;
+		return -KVM_ENOENT;
 
 	mmap_read_lock(kvm->mm);
-	if (get_user_pages_remote(kvm->mm, *hva, 1, flags, &page, &locked) != 1)
-		page = NULL;
+	r = get_user_pages_remote(kvm->mm, *hva, 1, flags, page, &locked);
 	if (locked)
 		mmap_read_unlock(kvm->mm);
 	mmput(kvm->mm);
 
-	return page;
+	if (r == 1)
+		return 0;
+
+	return r == -ENOMEM ? -KVM_ENOMEM : -KVM_ENOENT;
 }
 
 /*
@@ -116,14 +121,14 @@ static int kvmi_access_memory(struct kvm *kvm, gpa_t gpa, void *buf,
 	gfn_t gfn = gpa_to_gfn(gpa);
 	struct page *page;
 	unsigned long hva;
-	int err = 0;
 	bool same;
+	int err;
 	int idx;
 
 	do {
-		page = kvmi_get_page(kvm, gfn, write, &hva);
-		if (!page)
-			return -KVM_ENOENT;
+		err = kvmi_get_page(kvm, gfn, write, &hva, &page);
+		if (err)
+			return err;
 
 		idx = srcu_read_lock(&kvm->srcu);
 		same = kvmi_gfn_to_hva(kvm, gfn, write) == hva;
