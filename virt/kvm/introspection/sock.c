@@ -7,7 +7,7 @@
  * socket has an entry of ours, which wakes whoever is to read (recv.c).
  *
  * Writing is done by the thread that has something to say and blocks while
- * the tool is slow.  A message must not be cut by another one, hence tx_lock;
+ * the tool is slow or memory short.  A message must not be cut by another one, hence tx_lock;
  * a unix socket takes a message of our size whole or not at all, so that
  * vCPUs need not wait for each other there.  It is a semaphore, for the VMM's
  * PREUNHOOK does not wait longer than a moment, for its turn and then for room.
@@ -302,6 +302,48 @@ bool kvmi_sock_try_send(struct kvm_introspection *kvmi, struct kvec *vec,
 	return r > 0;
 }
 
+/*
+ * What follows from @r, the errno of an attempt to send.  Returns 0 to make
+ * another one in a while, or the errno to give up with.
+ */
+static int kvmi_sock_after_failure(struct kvm_introspection *kvmi, int r,
+				   bool begun)
+{
+	/*
+	 * When memory is short, or the VMM has set a timeout for its own use of
+	 * the socket, the tool is no worse than a slow one.
+	 */
+	if ((r == -ENOBUFS || r == -ENOMEM || r == -EAGAIN) &&
+	    signal_pending(current))
+		r = -EINTR;
+
+	switch (r) {
+	case -EINTR:
+	case -ERESTARTSYS:
+		/*
+		 * Harmless as long as nothing is on the wire.  A message that
+		 * was begun must be finished, or the tool would take the next
+		 * one for its rest.
+		 */
+		if (!begun || fatal_signal_pending(current))
+			return r;
+		break;
+	case -ENOBUFS:
+	case -ENOMEM:
+	case -EAGAIN:
+		break;
+	default:
+		return r ? r : -EPIPE;
+	}
+
+	if (kvmi_is_dead(kvmi))
+		return -EPIPE;
+
+	schedule_timeout_uninterruptible(1);
+
+	return 0;
+}
+
 static int kvmi_sock_send_all(struct kvm_introspection *kvmi,
 			      struct kvec *vec, size_t n, size_t size)
 {
@@ -313,22 +355,13 @@ static int kvmi_sock_send_all(struct kvm_introspection *kvmi,
 
 	while (sent < size) {
 		r = sock_sendmsg(kvmi->sock, &msg);
-		if (r <= 0) {
-			/*
-			 * Interrupted: harmless as long as nothing is on the
-			 * wire.  A message that was begun must be finished,
-			 * or the tool would take the next one for its rest.
-			 */
-			if (!sent || fatal_signal_pending(current) ||
-			    (r != -EINTR && r != -ERESTARTSYS))
-				return r ? r : -EPIPE;
-
-			if (kvmi_is_dead(kvmi))
-				return -EPIPE;
-			schedule_timeout_uninterruptible(1);
+		if (r > 0) {
+			sent += r;
 			continue;
 		}
-		sent += r;
+		r = kvmi_sock_after_failure(kvmi, r, sent);
+		if (r)
+			return r;
 	}
 
 	return 0;
@@ -341,7 +374,7 @@ static int kvmi_sock_send_all(struct kvm_introspection *kvmi,
  * @n: how many parts
  * @size: how many bytes in all
  *
- * Blocks while the tool does not read.
+ * Blocks while the tool does not read, or there is no memory for the message.
  *
  * Return: 0; -EINTR if a signal came before anything was sent, which leaves
  * the connection as it was; another negative errno if the connection is lost.

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "test_util.h"
 #include "kvm_util.h"
@@ -268,6 +269,166 @@ TEST_F_TIMEOUT(hook, bad_socket, KVMI_TEST_TIMEOUT)
 
 	vm_kvmi_hook(env->vm, self->kernel_fd);
 	kvmi_alive(&env->tool);
+}
+
+/* A stream socket that leads nowhere: the session is over as it begins. */
+TEST_F_TIMEOUT(hook, not_connected, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int i, fd;
+
+	for (i = 0; i < 2; i++) {
+		fd = socket(AF_UNIX, SOCK_STREAM, 0);
+		TEST_ASSERT(fd >= 0, "socket()");
+		/* an address that the kernel chooses, for one that listens */
+		if (i)
+			TEST_ASSERT(!bind(fd, (void *)&addr,
+					  sizeof(addr.sun_family)) &&
+				    !listen(fd, 1), "listen()");
+		vm_kvmi_hook(env->vm, fd);
+		kvmi_runner_do(&env->run[0], kvmi_insn_nop, 0, 0);
+		kvmi_runner_wait(&env->run[0]);
+		vm_kvmi_unhook(env->vm);
+		close(fd);
+	}
+
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+	kvmi_alive(&env->tool);
+}
+
+/* Two VMs, each of which is the other's tool, until one of them is unhooked. */
+TEST_F_TIMEOUT(hook, both_ends, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_msg_hdr hdr = { .id = KVMI_GET_VERSION };
+	struct kvmi_env *env = &self->env;
+	struct kvm_vm *vm = vm_create_barebones();
+	int fds[2];
+
+	TEST_ASSERT(!socketpair(AF_UNIX, SOCK_STREAM, 0, fds), "socketpair()");
+	vm_kvmi_hook(env->vm, fds[0]);
+	vm_kvmi_hook(vm, fds[1]);
+	/* A reply is a command with the same id. */
+	TEST_ASSERT(send(fds[0], &hdr, sizeof(hdr), 0) == sizeof(hdr), "send()");
+	kvmi_runner_do(&env->run[0], kvmi_insn_nop, 0, 0);
+	kvmi_runner_wait(&env->run[0]);
+	usleep(20000);
+
+	vm_kvmi_unhook(env->vm);
+	vm_kvmi_unhook(vm);
+	close(fds[0]);
+	close(fds[1]);
+
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+	kvmi_alive(&env->tool);
+	kvm_vm_free(vm);
+}
+
+/* One connection for two VMs: either may take a message; they end together. */
+TEST_F_TIMEOUT(hook, same_socket, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvm_vm *vm = vm_create_barebones();
+	int i;
+
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+	vm_kvmi_hook(vm, self->kernel_fd);
+	for (i = 0; i < 100; i++)
+		kvmi_alive(&env->tool);
+	vm_kvmi_unhook(vm);
+	kvmi_wait_closed(&env->tool);
+	kvm_vm_free(vm);
+
+	kvmi_tool_close(&env->tool);
+	close(self->kernel_fd);
+	kvmi_socketpair(&self->tool_fd, &self->kernel_fd);
+	kvmi_tool_init(&env->tool, self->tool_fd);
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+	kvmi_alive(&env->tool);
+}
+
+/* Nothing is out of band; that it is not there makes nobody wait for it. */
+TEST_F_TIMEOUT(hook, out_of_band, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	char c = 1;
+	int i;
+
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+	if (send(self->tool_fd, &c, 1, MSG_OOB | MSG_NOSIGNAL) < 0)
+		SKIP(return, "no out-of-band data (CONFIG_AF_UNIX_OOB)");
+
+	for (i = 0; i < 10; i++) {
+		kvmi_alive(&env->tool);
+		TEST_ASSERT_EQ(send(self->tool_fd, &c, 1, MSG_OOB), 1);
+		/* The VMM has better not read, but can. */
+		if (i & 1)
+			recv(self->kernel_fd, &c, 1, MSG_OOB | MSG_DONTWAIT);
+	}
+	kvmi_alive(&env->tool);
+}
+
+/*
+ * What the VMM has set up for its own dealings with the tool does not harm:
+ * the end of its patience is not the session's.
+ */
+TEST_F_TIMEOUT(hook, socket_options, KVMI_TEST_TIMEOUT)
+{
+	struct timeval tv = { .tv_usec = 10000 };
+	struct kvmi_env *env = &self->env;
+	struct kvmi_msg_hdr hdr = { .id = KVMI_VM_GET_INFO };
+	struct kvmi_vm_get_info_reply rpl;
+	const int size = 4096, nr = 400;
+	int i;
+
+	TEST_ASSERT(!fcntl(self->kernel_fd, F_SETFL, O_NONBLOCK), "fcntl()");
+	TEST_ASSERT(!setsockopt(self->kernel_fd, SOL_SOCKET, SO_SNDTIMEO, &tv,
+				sizeof(tv)), "SO_SNDTIMEO");
+	TEST_ASSERT(!setsockopt(self->kernel_fd, SOL_SOCKET, SO_RCVTIMEO, &tv,
+				sizeof(tv)), "SO_RCVTIMEO");
+	TEST_ASSERT(!setsockopt(self->kernel_fd, SOL_SOCKET, SO_RCVLOWAT, &size,
+				sizeof(size)), "SO_RCVLOWAT");
+	TEST_ASSERT(!setsockopt(self->kernel_fd, SOL_SOCKET, SO_SNDBUF, &size,
+				sizeof(size)), "SO_SNDBUF");
+	vm_kvmi_hook(env->vm, self->kernel_fd);
+	vm_kvmi_allow_command(env->vm, -1, 1);
+
+	/* more replies than there is room for, read much later */
+	for (i = 0; i < nr; i++) {
+		hdr.seq = i;
+		kvmi_write(&env->tool, &hdr, sizeof(hdr));
+		if (i == nr / 4)
+			usleep(200000);
+		if (i >= nr / 4)
+			TEST_ASSERT_EQ(__kvmi_recv_reply(&env->tool,
+							 KVMI_VM_GET_INFO,
+							 i - nr / 4, &rpl,
+							 sizeof(rpl)), 0);
+	}
+	for (i = nr - nr / 4; i < nr; i++)
+		TEST_ASSERT_EQ(__kvmi_recv_reply(&env->tool, KVMI_VM_GET_INFO,
+						 i, &rpl, sizeof(rpl)), 0);
+	kvmi_alive(&env->tool);
+}
+
+/* There is nobody to introspect yet, but a VM. */
+TEST_F_TIMEOUT(hook, no_vcpus, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_vcpu_hdr hdr = { };
+	struct kvmi_vm_get_info_reply rpl;
+	struct kvmi_env env;
+
+	kvmi_env_create(&env, 0);
+	kvmi_env_hook(&env);
+	kvmi_cmd(&env.tool, KVMI_VM_GET_INFO, NULL, 0, &rpl, sizeof(rpl));
+	TEST_ASSERT_EQ(rpl.vcpu_count, 0);
+	TEST_ASSERT_EQ(__kvmi_cmd(&env.tool, KVMI_VCPU_GET_INFO, &hdr,
+				  sizeof(hdr), NULL, 0), -KVM_EINVAL);
+	TEST_ASSERT_EQ(__kvmi_pause_vcpu(&env.tool, 0, true), -KVM_EINVAL);
+	kvmi_set_page_access(&env.tool, kvmi_gpa(0, 0), KVMI_PAGE_ACCESS_R);
+	vm_kvmi_allow_event(env.vm, -1, 0);
+	kvmi_env_unhook(&env);
+	kvmi_env_destroy(&env);
 }
 
 /* The tool has gone: the next one does not have to wait for the VMM's UNHOOK. */
