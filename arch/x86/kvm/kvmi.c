@@ -12,6 +12,7 @@
 #include <uapi/linux/kvm_para.h>
 #include "cpuid.h"
 #include "kvm_cache_regs.h"
+#include "kvmi.h"
 #include "mmu.h"
 #include "smm.h"
 #include "x86.h"
@@ -33,6 +34,7 @@ int kvmi_arch_hook(struct kvm *kvm)
 void kvmi_arch_unhook(struct kvm *kvm)
 {
 	kvmi_arch_step_stop(kvm);
+	kvmi_zap_own_roots(kvm);
 }
 
 /**

@@ -39,6 +39,8 @@ bool __kvmi_emulator_write_faults(struct kvm_vcpu *vcpu, gva_t gva,
 				  struct x86_exception *exception);
 bool __kvmi_emulator_gpa(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa,
 			 u8 access);
+u8 kvmi_relax_own(struct kvm_vcpu *vcpu, gfn_t gfn);
+void kvmi_zap_own_roots(struct kvm *kvm);
 u8 kvmi_hw_denied(u8 denied, u8 relaxed);
 gpa_t kvmi_translate(struct kvm_vcpu *vcpu, gva_t gva, u64 pferr);
 gva_t kvmi_insn_gva(struct kvm_vcpu *vcpu, gpa_t gpa, u8 access);

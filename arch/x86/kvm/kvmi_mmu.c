@@ -73,7 +73,7 @@ u64 __kvmi_restrict_spte(struct kvm_vcpu *vcpu, struct kvm_mmu_page *sp,
 			 u64 spte)
 {
 	struct kvm *kvm = vcpu->kvm;
-	u8 denied;
+	u8 denied, relaxed;
 
 	lockdep_assert_held(&kvm->mmu_lock);
 
@@ -81,9 +81,10 @@ u64 __kvmi_restrict_spte(struct kvm_vcpu *vcpu, struct kvm_mmu_page *sp,
 		return spte;
 
 	denied = kvmi_access_denied(kvm, gfn);
-	if (denied)
-		denied = kvmi_hw_denied(denied, sp->role.kvmi_own ?
-						kvmi_pf_relaxed(vcpu, gfn) : 0);
+	if (denied) {
+		relaxed = sp->role.kvmi_own ? kvmi_relax_own(vcpu, gfn) : 0;
+		denied = kvmi_hw_denied(denied, relaxed);
+	}
 
 	if (denied & KVMI_PAGE_ACCESS_R)
 		spte &= ~PT_PRESENT_MASK;

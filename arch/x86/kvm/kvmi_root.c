@@ -9,19 +9,19 @@
  * (kvmi_mmu.c): those in a vCPU's own root permit what kvmi_pf_relaxed() says.
  *
  * A number belongs to one vCPU at a time; kvm->arch.kvmi_own_roots, atomic bit
- * operations only, has those that are taken.  When the vCPU is done
- * everything in its root is zapped, so whoever takes the number next finds the
- * root empty.  A root of the TDP MMU itself stays until the VM's roots are
- * invalidated.
+ * operations only, has those that are taken.  When the vCPU is done, the SPTEs
+ * that permit more than others are zapped.  What is left is the same for all:
+ * whoever takes the number next goes on with it, and need not have its code, its
+ * stack and its page tables mapped again for each instruction.  It goes when the
+ * VM is unhooked, or its roots are invalidated.
  *
- * It is the same with shadow paging, and with nested paging without the TDP MMU.
- * There KVM looks shadow pages up by gfn and role, to use them wherever they
- * fit, and a page inherits its parent's role.  So the number keeps all pages
- * below an own root apart from those of others.  Such a page may outlive its
- * last parent, and would be found by the next one with its number: all pages
- * with the number are zapped at the end, wherever they hang.  Roots may be put
- * aside for when the guest is back at their CR3, so none is kept, neither at the
- * beginning nor at the end.
+ * With shadow paging, and with nested paging without the TDP MMU, KVM looks shadow
+ * pages up by gfn and role, to use them wherever they fit, and a page inherits its
+ * parent's role.  So the number keeps all pages below an own root apart from those
+ * of others.  Such a page may outlive its last parent, and would be found by the
+ * next one with its number: all pages with the number are zapped at the end,
+ * wherever they hang.  Roots may be put aside for when the guest is back at their
+ * CR3, so none is kept, neither at the beginning nor at the end.
  *
  * What KVM does about guest page tables, it does by gfn in all of their shadow
  * pages: to protect them from writes, to let them run out of sync, to zap what
@@ -94,6 +94,68 @@ static void kvmi_zap_own_root(struct kvm *kvm, u8 n)
 	write_unlock(&kvm->mmu_lock);
 }
 
+/**
+ * kvmi_zap_own_roots - free what is kept for the next vCPU with its own root
+ * @kvm: the VM, not hooked any more
+ *
+ * Not for a vCPU that has an own root still: it may be in the guest with it, and
+ * frees all of it when it is done.
+ */
+void kvmi_zap_own_roots(struct kvm *kvm)
+{
+	u8 n;
+
+	if (!tdp_mmu_enabled)
+		return;
+
+	for (n = 1; n < KVMI_NR_OWN_ROOTS; n++) {
+		if (test_and_set_bit_lock(n, &kvm->arch.kvmi_own_roots))
+			continue;
+		kvmi_zap_own_root(kvm, n);
+		clear_bit_unlock(n, &kvm->arch.kvmi_own_roots);
+		cond_resched();
+	}
+}
+
+/**
+ * kvmi_relax_own - what a SPTE of a vCPU's own permits more than others
+ * @vcpu: the vCPU, on its thread
+ * @gfn: the page
+ */
+u8 kvmi_relax_own(struct kvm_vcpu *vcpu, gfn_t gfn)
+{
+	struct kvmi_step *step = &vcpu->arch.kvmi_step;
+	u8 relaxed = kvmi_pf_relaxed(vcpu, gfn);
+
+	if (!relaxed || step->nr_relaxed > KVMI_NR_RELAXED)
+		return relaxed;
+
+	if (step->nr_relaxed < KVMI_NR_RELAXED)
+		step->relaxed[step->nr_relaxed] = gfn;
+	step->nr_relaxed++;
+
+	return relaxed;
+}
+
+static void kvmi_zap_relaxed(struct kvm_vcpu *vcpu, u8 n)
+{
+	struct kvmi_step *step = &vcpu->arch.kvmi_step;
+	struct kvm *kvm = vcpu->kvm;
+	u8 i;
+
+	/* Without a session nobody takes the number again. */
+	if (!tdp_mmu_enabled || step->nr_relaxed > KVMI_NR_RELAXED ||
+	    !rcu_access_pointer(kvm->kvmi.session)) {
+		kvmi_zap_own_root(kvm, n);
+	} else if (step->nr_relaxed) {
+		write_lock(&kvm->mmu_lock);
+		for (i = 0; i < step->nr_relaxed; i++)
+			kvm_tdp_mmu_zap_own(kvm, n, step->relaxed[i]);
+		write_unlock(&kvm->mmu_lock);
+	}
+	step->nr_relaxed = 0;
+}
+
 /* The root is loaded before the guest is entered. */
 static void kvmi_switch_root(struct kvm_vcpu *vcpu, u8 n)
 {
@@ -143,7 +205,7 @@ void kvmi_arch_own_root_end(struct kvm_vcpu *vcpu)
 		return;
 
 	kvmi_switch_root(vcpu, 0);
-	kvmi_zap_own_root(kvm, n);
+	kvmi_zap_relaxed(vcpu, n);
 	clear_bit_unlock(n, &kvm->arch.kvmi_own_roots);
 	static_branch_dec(&kvmi_hooked_key);
 }

@@ -4,6 +4,8 @@
 
 #include <linux/types.h>
 
+#define KVMI_NR_RELAXED	8
+
 /**
  * struct kvmi_step - stepping a vCPU, see arch/x86/kvm/kvmi_step.c
  * @on: each instruction is a step
@@ -13,6 +15,8 @@
  * @vmm_trap: the VMM steps as well, and its trap may wait behind the step's end
  * @native: the step is for an instruction that the tool let go on
  * @own_root: number of the vCPU's own root, see kvmi_root.c; 0 if it has none
+ * @nr_relaxed: how many of @relaxed there are; more than fit, if they do not
+ * @relaxed: pages, with a mapping in the own root that has to go with it
  * @rip: the linear address where it began
  * @stamp: what @native began with, see struct kvmi_arch_insn
  */
@@ -24,6 +28,8 @@ struct kvmi_step {
 	bool vmm_trap;
 	bool native;
 	u8 own_root;
+	u8 nr_relaxed;
+	u64 relaxed[KVMI_NR_RELAXED];
 	unsigned long rip;
 	u64 stamp;
 };
