@@ -34,6 +34,8 @@ bool __kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
 			      struct kvm_page_fault *fault);
 bool __kvmi_emulator_access(struct kvm_vcpu *vcpu, gva_t gva,
 			    unsigned int bytes, u64 pferr, u8 access);
+bool __kvmi_emulator_pages(struct kvm_vcpu *vcpu, gva_t gva,
+			   unsigned int bytes, u64 pferr, u8 access);
 bool __kvmi_emulator_write_faults(struct kvm_vcpu *vcpu, gva_t gva,
 				  unsigned int bytes,
 				  struct x86_exception *exception);
@@ -242,6 +244,15 @@ static inline bool kvmi_emulator_access(struct kvm_vcpu *vcpu, gva_t gva,
 	       __kvmi_emulator_access(vcpu, gva, bytes, pferr, access);
 }
 
+/* The same, where kvmi_emulator_gpa() follows for each page */
+static inline bool kvmi_emulator_pages(struct kvm_vcpu *vcpu, gva_t gva,
+				       unsigned int bytes, u64 pferr,
+				       u8 access)
+{
+	return kvmi_hooked() &&
+	       __kvmi_emulator_pages(vcpu, gva, bytes, pferr, access);
+}
+
 /* Does the guest get a page fault of one of the pages that are written to? */
 static inline bool kvmi_emulator_write_faults(struct kvm_vcpu *vcpu, gva_t gva,
 					      unsigned int bytes,
@@ -432,6 +443,13 @@ static inline bool kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
 static inline bool kvmi_emulator_access(struct kvm_vcpu *vcpu, gva_t gva,
 					unsigned int bytes, u64 pferr,
 					u8 access)
+{
+	return false;
+}
+
+static inline bool kvmi_emulator_pages(struct kvm_vcpu *vcpu, gva_t gva,
+				       unsigned int bytes, u64 pferr,
+				       u8 access)
 {
 	return false;
 }

@@ -192,6 +192,11 @@ bool __kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
 	return true;
 }
 
+static bool kvmi_has_read_mmio(struct kvm_vcpu *vcpu)
+{
+	return vcpu->mmio_nr_fragments && !vcpu->mmio_is_write;
+}
+
 /*
  * An instruction that is given up is started again from the beginning, but
  * what it has read from a device must not be read twice.
@@ -200,11 +205,11 @@ void kvmi_give_up_insn(struct kvm_vcpu *vcpu, u8 access)
 {
 	struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
 	struct read_cache *io = &ctxt->io_read;
-	bool read_mmio = vcpu->mmio_nr_fragments && !vcpu->mmio_is_write;
 	unsigned long taken = ctxt->dst.bytes *
 			      (ctxt->dst.type == OP_MEM_STR ? ctxt->dst.count : 1);
 
-	ctxt->given_up = io->end || (ctxt->mem_read.end && read_mmio);
+	ctxt->given_up = io->end ||
+			 (ctxt->mem_read.end && kvmi_has_read_mmio(vcpu));
 
 	/* INS takes its data out of the cache before it writes them. */
 	if (access == KVMI_PAGE_ACCESS_W && taken <= io->pos)
@@ -299,6 +304,27 @@ bool __kvmi_emulator_access(struct kvm_vcpu *vcpu, gva_t gva,
 	}
 
 	return false;
+}
+
+/**
+ * __kvmi_emulator_pages - the same, if __kvmi_emulator_gpa() is asked later
+ * @vcpu: the vCPU
+ * @gva: the linear address that the emulator is going to access
+ * @bytes: how much of it, in bytes
+ * @pferr: how, in PFERR_* terms
+ * @access: how, in KVMI_PAGE_ACCESS_* terms
+ *
+ * That is early enough for a single page, and saves to translate the address
+ * twice.  But then it is not known any more whether the instruction has read
+ * from a device.
+ */
+bool __kvmi_emulator_pages(struct kvm_vcpu *vcpu, gva_t gva,
+			   unsigned int bytes, u64 pferr, u8 access)
+{
+	if (offset_in_page(gva) + bytes <= PAGE_SIZE && !kvmi_has_read_mmio(vcpu))
+		return false;
+
+	return __kvmi_emulator_access(vcpu, gva, bytes, pferr, access);
 }
 
 /**
