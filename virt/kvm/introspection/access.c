@@ -209,22 +209,35 @@ static void *kvmi_access_seek(struct xa_state *xas, gfn_t gfn)
 	return xas_load(xas);
 }
 
-/* Make sure that recording the entries needs no memory; lifting never does. */
+/* The first page, alone, needs no node. */
+static bool kvmi_access_share_node(gfn_t a, gfn_t b)
+{
+	return a && a >> XA_CHUNK_SHIFT == b >> XA_CHUNK_SHIFT;
+}
+
+/*
+ * Make sure that recording the entries needs no memory; lifting never does.  A
+ * place that is reserved keeps its node, which has room for its neighbours.
+ */
 static int kvmi_access_reserve(struct kvm *kvm,
 			       const struct kvmi_page_access_entry *e, u16 n)
 {
 	XA_STATE(xas, &kvm->kvmi.access, 0);
+	gfn_t gfn, reserved = 0;
 	u16 i = 0;
 
 	do {
 		xas_lock(&xas);
 		for (; i < n; i++) {
+			gfn = gpa_to_gfn(e[i].gpa);
 			if (e[i].access == KVMI_PAGE_ACCESS_ALL ||
-			    kvmi_access_seek(&xas, gpa_to_gfn(e[i].gpa)))
+			    kvmi_access_share_node(reserved, gfn) ||
+			    kvmi_access_seek(&xas, gfn))
 				continue;
 			xas_store(&xas, XA_ZERO_ENTRY);
 			if (xas_error(&xas))
 				break;
+			reserved = gfn;
 		}
 		xas_unlock(&xas);
 	} while (xas_nomem(&xas, GFP_KERNEL));
