@@ -15,6 +15,7 @@
  * writes there; only the vCPU's thread takes from there.
  */
 
+#include <linux/entry-kvm.h>
 #include <linux/sched/signal.h>
 #include <uapi/linux/kvm_para.h>
 #include <trace/events/kvmi.h>
@@ -446,6 +447,12 @@ int kvmi_vcpu_event(struct kvm_vcpu *vcpu, u16 id, unsigned long actions,
 
 	kvm_vcpu_srcu_read_unlock(vcpu);
 	r = kvmi_deliver_event(vcpu, vcpui, id, data, size);
+	/*
+	 * A thread that has slept has work to do before it enters the guest, and
+	 * would find that out when it has prepared for it.  Signals can wait.
+	 */
+	if (!r && !signal_pending(current))
+		xfer_to_guest_mode_handle_work(vcpu);
 	kvm_vcpu_srcu_read_lock(vcpu);
 	if (r == -EINTR)
 		return r;
