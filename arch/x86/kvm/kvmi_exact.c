@@ -118,9 +118,11 @@ static bool kvmi_is_plain_store(const struct x86_emulate_ctxt *ctxt)
 		return ctxt->b >= 0x90 && ctxt->b <= 0x9f;	/* SETcc */
 
 	switch (ctxt->b) {
+	case 0x6c ... 0x6d:	/* INS */
 	case 0x88 ... 0x8c:	/* MOV */
 	case 0x8f:		/* POP */
-	case 0xa2 ... 0xa3:	/* MOV */
+	case 0xa2 ... 0xa5:	/* MOV and MOVS */
+	case 0xaa ... 0xab:	/* STOS */
 	case 0xc6 ... 0xc7:
 		return true;
 	}
