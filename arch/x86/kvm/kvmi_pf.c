@@ -444,6 +444,25 @@ static gva_t kvmi_operand_gva(struct kvm_vcpu *vcpu, const struct operand *op)
 	return is_64_bit_mode(vcpu) ? gva : (u32)gva;
 }
 
+static bool kvmi_is_alignment_checked(struct kvm_vcpu *vcpu)
+{
+	return (kvm_get_rflags(vcpu) & X86_EFLAGS_AC) &&
+	       kvm_is_cr0_bit_set(vcpu, X86_CR0_AM) &&
+	       kvm_x86_call(get_cpl)(vcpu) == 3;
+}
+
+/*
+ * Is the CPU to look at each access for the guest?  The emulator knows neither of
+ * user mode's alignment checks nor of breakpoints on data.
+ */
+static bool kvmi_are_accesses_checked(struct kvm_vcpu *vcpu)
+{
+	unsigned long dr7 = vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP ?
+			    vcpu->arch.guest_debug_dr7 : vcpu->arch.dr7;
+
+	return (dr7 & DR7_BP_EN_MASK) || kvmi_is_alignment_checked(vcpu);
+}
+
 /*
  * The CPU reports an access that reads and writes as a write, and no page can be
  * written that cannot be read.  What the instruction is going to read has to be
@@ -452,11 +471,18 @@ static gva_t kvmi_operand_gva(struct kvm_vcpu *vcpu, const struct operand *op)
 static bool kvmi_is_read_denied(struct kvm_vcpu *vcpu)
 {
 	const struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
+	gva_t gva;
 
-	return kvmi_insn_reads_dst(ctxt) &&
-	       __kvmi_emulator_access(vcpu, kvmi_operand_gva(vcpu, &ctxt->dst),
-				      ctxt->dst.bytes, PFERR_WRITE_MASK,
-				      KVMI_PAGE_ACCESS_R);
+	if (!kvmi_insn_reads_dst(ctxt))
+		return false;
+
+	/* #AC comes first. */
+	gva = kvmi_operand_gva(vcpu, &ctxt->dst);
+	if (kvmi_is_alignment_checked(vcpu) && !IS_ALIGNED(gva, ctxt->dst.bytes))
+		return false;
+
+	return __kvmi_emulator_access(vcpu, gva, ctxt->dst.bytes,
+				      PFERR_WRITE_MASK, KVMI_PAGE_ACCESS_R);
 }
 
 /**
@@ -483,7 +509,7 @@ int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu)
 		return 1;
 
 	if (r == EMULATION_OK && kvmi_emulator_is_exact(ctxt) &&
-	    !kvmi_pf_wants_walks(vcpu))
+	    !kvmi_are_accesses_checked(vcpu) && !kvmi_pf_wants_walks(vcpu))
 		return kvmi_emulate_whole(vcpu, EMULTYPE_NO_DECODE);
 
 	if (r == EMULATION_OK && kvmi_is_read_denied(vcpu))
