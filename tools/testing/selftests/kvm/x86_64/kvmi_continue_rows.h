@@ -114,38 +114,41 @@ ROW(call_cross, "call 1f; 1: nop", .s = W, .s1 = W, .s_off = 0x1004)
 
 /* ---- far transfers ---- */
 
-ROW(ljmp_mem, "ljmp *(%rdi)", .a = R, .prep = prep_a_far, .len = 6)
+ROW(ljmp_mem, "ljmp *(%rdi)", .a = R, .prep = prep_a_far, .len = 6, .ring = RING_0)
 ROW(lcall_mem, "lcall *(%rdi)", .a = R, .s = W, .prep = prep_a_far, .len = 6,
-	.qemu = "has 32 bits of RSP only")
-ROW(lret, "lret", .s = R, .prep = prep_stack_far32, .qemu = "has 32 bits of RSP only")
+	.qemu = "has 32 bits of RSP only", .ring = RING_0)
+ROW(lret, "lret", .s = R, .prep = prep_stack_far32, .qemu = "has 32 bits of RSP only",
+	.ring = RING_0)
 ROW(lretq, "lretq", .s = R, .prep = prep_stack_far)
 ROW(lretq_imm, "lretq $8", .s = R, .prep = prep_stack_far)
 ROW(iretq, "iretq", .s = R, .prep = prep_stack_iret, .native = true)
-ROW(ljmp_gdt, "ljmp *(%rdi)", .g = R, .prep = prep_a_far, .len = 6)
+ROW(ljmp_gdt, "ljmp *(%rdi)", .g = R, .prep = prep_a_far, .len = 6, .ring = RING_0)
 ROW(lcall_gdt, "lcall *(%rdi)", .g = R, .prep = prep_a_far, .len = 6,
-	.qemu = "has 32 bits of RSP only")
+	.qemu = "has 32 bits of RSP only", .ring = RING_0)
 ROW(lretq_gdt, "lretq", .g = R, .prep = prep_stack_far)
 ROW(iretq_gdt, "iretq", .s = R, .g = R, .prep = prep_stack_iret, .native = true)
 ROW(iretq_gdt_accessed, "iretq", .s = R, .g = RW, .prep = prep_stack_iret_new, .native = true,
-	.sregs = true, .qemu = "does not set the accessed bit")
+	.sregs = true, .qemu = "does not set the accessed bit", .ring = RING_0)
 ROW(lcall_gate, "lcall *(%rdi)", .a = R, .s = W, .g = R, .prep = prep_a_gate, .len = 6,
-	.native = true)
+	.native = true, .ring = RING_0)
 ROW(int_n, "int $0x80", .c = X, .fault = FAULT(0x80), .native = true)
 
 /* ---- segments and tables ---- */
 
-ROW(mov_ds, "mov $0x10, %eax; mov %eax, %ds", .g = R)
-ROW(mov_ss, "mov $0x10, %eax; mov %eax, %ss", .g = R)
-ROW(mov_ds_accessed, "mov $" SEL_DATA_NEW ", %eax; mov %eax, %ds", .g = RW, .sregs = true)
-ROW(mov_fs_accessed, "mov $" SEL_DATA_NEW ", %eax; mov %eax, %fs", .g = RW, .sregs = true)
-ROW(mov_ds_mem, "movw (%rdi), %ds", .a = R, .g = R, .val = 0x10, .val_size = 2)
-ROW(pop_gs_gdt, "pushq $0x10; pop %gs", .g = R)
+ROW(mov_ds, "mov $0x10, %eax; mov %eax, %ds", .g = R, .ring = RING_0)
+ROW(mov_ss, "mov $0x10, %eax; mov %eax, %ss", .g = R, .ring = RING_0)
+ROW(mov_ds_accessed, "mov $" SEL_DATA_NEW ", %eax; mov %eax, %ds", .g = RW, .sregs = true,
+	.ring = RING_0)
+ROW(mov_fs_accessed, "mov $" SEL_DATA_NEW ", %eax; mov %eax, %fs", .g = RW, .sregs = true,
+	.ring = RING_0)
+ROW(mov_ds_mem, "movw (%rdi), %ds", .a = R, .g = R, .val = 0x10, .val_size = 2, .ring = RING_0)
+ROW(pop_gs_gdt, "pushq $0x10; pop %gs", .g = R, .ring = RING_0)
 ROW(lfsl, "lfsl (%rdi), %eax", .a = R, .g = R, .prep = prep_a_fs, .len = 6, .sregs = true)
 ROW(lgsl, "lgsl (%rdi), %eax", .a = R, .prep = prep_a_fs, .len = 6, .sregs = true)
 ROW(lssl, "lssl (%rdi), %eax", .a = R, .g = R, .prep = prep_a_fs, .len = 6, .sregs = true)
-ROW(ltr, "mov $" SEL_TSS_NEW ", %eax; ltr %ax", .g = RW, .sregs = true)
-ROW(lldt, "mov $" SEL_LDT ", %eax; lldt %ax", .g = R, .sregs = true)
-ROW(lldt_mem, "lldt (%rdi)", .a = R, .val_size = 2, .sregs = true)
+ROW(ltr, "mov $" SEL_TSS_NEW ", %eax; ltr %ax", .g = RW, .sregs = true, .ring = RING_0)
+ROW(lldt, "mov $" SEL_LDT ", %eax; lldt %ax", .g = R, .sregs = true, .ring = RING_0)
+ROW(lldt_mem, "lldt (%rdi)", .a = R, .val_size = 2, .sregs = true, .ring = RING_0)
 ROW(lar, "mov $0x10, %ecx; lar %ecx, %eax", .g = R, .native = true)
 ROW(lsl, "mov $0x10, %ecx; lsl %ecx, %eax", .g = R, .native = true)
 ROW(lar_mem, "lar (%rdi), %eax", .a = R, .g = R, .val = 0x10, .val_size = 2, .native = true)
@@ -154,12 +157,12 @@ ROW(verw, "mov $0x10, %ecx; verw %cx", .g = R, .native = true)
 ROW(sgdt, "sgdt (%rdi)", .a = W, .len = 10)
 ROW(sidt, "sidt (%rdi)", .a = W, .len = 10)
 ROW(sgdt_cross, "sgdt (%rdi)", .a = W, .a1 = W, .a_off = 0xffc, .len = 10)
-ROW(lgdt, "lgdt (%rdi)", .a = R, .prep = prep_a_gdtr, .len = 10)
-ROW(lidt, "lidt (%rdi)", .a = R, .prep = prep_a_idtr, .len = 10)
+ROW(lgdt, "lgdt (%rdi)", .a = R, .prep = prep_a_gdtr, .len = 10, .ring = RING_0)
+ROW(lidt, "lidt (%rdi)", .a = R, .prep = prep_a_idtr, .len = 10, .ring = RING_0)
 ROW(str, "str (%rdi)", .a = W)
 ROW(sldt, "sldt (%rdi)", .a = W)
 ROW(smsw, "smsw (%rdi)", .a = W)
-ROW(lmsw, "lmsw (%rdi)", .a = R, .prep = prep_a_msw)
+ROW(lmsw, "lmsw (%rdi)", .a = R, .prep = prep_a_msw, .ring = RING_0)
 
 /* ---- strings ---- */
 
@@ -365,7 +368,7 @@ ROW(prefetchw, "prefetchw (%rdi)", .a = RW, .quiet = true)
 ROW(clflush, "clflush (%rdi)", .a = R, .lax = true)
 ROW(clflushopt, "clflushopt (%rdi)", .a = R, .lax = true, .cpu = CPU_CLFLUSHOPT)
 ROW(clwb, "clwb (%rdi)", .a = R, .lax = true, .cpu = CPU_CLWB, .native = true)
-ROW(invlpg, "invlpg (%rdi)", .a = RW, .quiet = true)
+ROW(invlpg, "invlpg (%rdi)", .a = RW, .quiet = true, .ring = RING_0)
 
 /* ---- MMX and SSE ---- */
 
@@ -551,11 +554,11 @@ ROW(code_call, "call 1f; 1: nop", .s = W, .c = X)
 ROW(code_ret, "ret", .s = R, .c = X, .prep = prep_stack_end)
 ROW(code_movs, "movsq", .a = W, .b = R, .c = X)
 /* With RCX at 0, KVM has the guest fetch it once more. */
-ROW(code_rep_movs, "mov $9, %ecx; rep movsb", .a = W, .b = R, .c = X)
+ROW(code_rep_movs, "mov $9, %ecx; rep movsb", .a = W, .b = R, .c = X, .breaks = true)
 ROW(code_own_data, "incl 1f(%rip); jmp 2f; 1: .long 0x1234; 2: nop", .c = RW | X)
 ROW(code_cpuid, "xor %eax, %eax; xor %ecx, %ecx; cpuid", .c = X)
-ROW(code_mov_cr3, "mov %cr3, %rax", .c = X)
-ROW(code_rdmsr, "mov $0xc0000080, %ecx; rdmsr", .c = X)
+ROW(code_mov_cr3, "mov %cr3, %rax", .c = X, .ring = RING_0)
+ROW(code_rdmsr, "mov $0xc0000080, %ecx; rdmsr", .c = X, .ring = RING_0)
 ROW(code_xgetbv, "xor %ecx, %ecx; xgetbv", .c = X, .cpu = CPU_XSAVE, .native = true)
 ROW(code_mfence, "mfence", .c = X, .native = true)
 ROW(code_pause, "pause", .c = X)
@@ -590,7 +593,7 @@ ROW(fault_noncanonical, "movq (%rdi), %rax; movq %rax, (%r10)", .a = R, .fault =
 ROW(fault_selector, "movw (%rdi), %ds", .a = R, .val = 0x7f8, .val_size = 2,
 	.fault = FAULT(GP_VECTOR))
 ROW(fault_selector_gdt, "mov $" SEL_ABSENT ", %eax; mov %eax, %ds", .g = R, .delivery = true,
-	.fault = FAULT(NP_VECTOR), .native = true)
+	.fault = FAULT(NP_VECTOR), .native = true, .ring = RING_0)
 ROW(fault_movs_dst, "mov %r8, %rdi; movsq", .b = R, .fault = FAULT(PF_VECTOR))
 ROW(fault_movs_src, "mov %r8, %rsi; movsq", .a = W, .quiet = true, .fault = FAULT(PF_VECTOR))
 ROW(fault_movs_ro, "mov %r9, %rdi; movsl", .b = R, .fault = FAULT(PF_VECTOR))
@@ -640,3 +643,185 @@ ROW(fault_vmovaps, "vmovaps 8(%rdi), %ymm1", .a = R, .quiet = true, .fault = FAU
 ROW(fault_vpgatherdd, "vmovups 8f(%rip), %ymm3; vpcmpeqd %ymm4, %ymm4, %ymm4; "
 	"vpgatherdd %ymm4, (%rdi,%ymm3,4), %ymm1; " INDEX256_BAD,
 	.a = R, .len = 8192, .fault = FAULT(PF_VECTOR), .cpu = CPU_AVX2, .native = true)
+
+/* ---- delivery: the stack, TSS, IDT and GDT that the CPU uses for it ---- */
+
+#define TABLES	.k = W, .t = R, .i = R, .g = R
+#define NO_NRIP	"does not tell where INT n ends"
+
+ROW(int_stack, "int $0x80", .k = W, .fault = FAULT(INT_IST), .native = true)
+ROW(int_tss, "int $0x80", .t = R, .fault = FAULT(INT_IST), .native = true)
+ROW(int_idt, "int $0x80", .i = R, .fault = FAULT(INT_IST), .native = true)
+ROW(int_gdt, "int $0x80", .g = R, .fault = FAULT(INT_IST), .native = true)
+ROW(int_tables, "int $0x80", .c = X, TABLES, .fault = FAULT(INT_IST), .native = true)
+ROW(int_same_stack, "int $0x82", .s = W, .i = R, .g = R, .fault = FAULT(INT_RSP0), .native = true,
+	.ring = RING_0)
+ROW(int_rsp0, "int $0x82", TABLES, .fault = FAULT(INT_RSP0), .native = true, .ring = RING_3)
+ROW(int_gate_dpl, "int $0x20", TABLES, .fault = FAULT(GP_VECTOR), .native = true, .ring = RING_3,
+	.delivery = true, .qemu = NO_NRIP)
+/* Nested: the stack for it is not there. */
+ROW(int_bad_stack, "int $0x83", TABLES, .fault = FAULT(PF_VECTOR), .native = true,
+	.delivery = true, .qemu = NO_NRIP)
+ROW(int3_tables, "int3", TABLES, .fault = FAULT(BP_VECTOR), .native = true)
+ROW(int3_code, "int3", .c = X, TABLES, .fault = FAULT(BP_VECTOR), .native = true)
+ROW(icebp_code, ".byte 0xf1", .c = X, TABLES, .fault = FAULT(DB_VECTOR), .native = true,
+	.qemu = "does not know ICEBP")
+ROW(ud_stack, "ud2", .k = W, .fault = FAULT(UD_VECTOR), .native = true)
+ROW(ud_tables, "ud2", TABLES, .fault = FAULT(UD_VECTOR), .native = true)
+ROW(ud_code, "ud2", .c = X, TABLES, .fault = FAULT(UD_VECTOR), .native = true)
+ROW(div_stack, "divb (%rdi)", .a = R, .k = W, .val_size = 1, .fault = FAULT(DE_VECTOR))
+ROW(div_tables, "divb (%rdi)", .a = R, TABLES, .val_size = 1, .fault = FAULT(DE_VECTOR))
+ROW(div_code, "divb (%rdi)", .a = R, .c = X, TABLES, .val_size = 1, .fault = FAULT(DE_VECTOR))
+ROW(gp_tables, "movq (%r10), %rax", TABLES, .fault = FAULT(GP_VECTOR))
+ROW(gp_code, "movq (%r10), %rax", .c = X, TABLES, .fault = FAULT(GP_VECTOR))
+ROW(pf_stack, "movq (%r8), %rax", .k = W, .fault = FAULT(PF_VECTOR))
+ROW(pf_tss, "movq (%r8), %rax", .t = R, .fault = FAULT(PF_VECTOR))
+ROW(pf_idt, "movq (%r8), %rax", .i = R, .fault = FAULT(PF_VECTOR))
+ROW(pf_tables, "movq %rax, (%r8)", TABLES, .fault = FAULT(PF_VECTOR))
+ROW(pf_code, "movq %rax, (%r8)", .c = X, TABLES, .fault = FAULT(PF_VECTOR))
+ROW(pf_movs, "mov %r8, %rdi; movsq", .b = R, TABLES, .fault = FAULT(PF_VECTOR))
+ROW(pf_paddd, "paddd (%rdi), %xmm1; movss %xmm1, (%r8)", .a = R, .c = X, TABLES,
+	.fault = FAULT(PF_VECTOR), .native = true)
+/* Nested again: #PF after #DE, and #DF instead of a second #PF */
+ROW(div_bad_stack, "divb (%rdi)", .a = R, .c = X, TABLES, .val_size = 1, .prep = prep_de_stack,
+	.fault = FAULT(PF_VECTOR), .delivery = true)
+ROW(pf_bad_stack, "movq (%r8), %rax", .c = X, TABLES, .prep = prep_pf_stack,
+	.fault = FAULT(DF_VECTOR), .delivery = true)
+
+/* ---- between user mode and kernel ---- */
+
+ROW(user_selector, "mov $0x73, %eax; mov %eax, %ds", .g = R, .sregs = true, .ring = RING_3)
+ROW(user_selector_accessed, "mov $" SEL_UDATA_NEW ", %eax; mov %eax, %fs", .g = RW, .sregs = true,
+	.ring = RING_3)
+ROW(user_selector_mem, "movw (%rdi), %es", .a = R, .g = R, .val = 0x73, .val_size = 2,
+	.sregs = true, .ring = RING_3)
+ROW(user_selector_pop, "pushq $0x73; pop %gs", .g = R, .sregs = true, .ring = RING_3)
+ROW(user_selector_absent, "mov $" SEL_UABSENT ", %eax; mov %eax, %ds", TABLES, .delivery = true,
+	.fault = FAULT(NP_VECTOR), .native = true, .ring = RING_3)
+ROW(user_privileged, "mov (%rdi), %rax; hlt", .a = R, .c = X, TABLES, .fault = FAULT(GP_VECTOR),
+	.native = true, .ring = RING_3)
+ROW(user_call_gate, "lcall *(%rdi)", .a = R, .k = W, .t = R, .g = R, .prep = prep_a_gate, .len = 6,
+	.fault = BY_GATE, .native = true, .ring = RING_3)
+ROW(user_call_gate_stack, "lcall *(%rdi)", .k = W, .prep = prep_a_gate, .len = 6,
+	.fault = BY_GATE, .native = true, .ring = RING_3)
+ROW(user_call_gate_code, "lcall *(%rdi)", .a = R, .c = X, .k = W, .t = R, .g = R,
+	.prep = prep_a_gate, .len = 6, .fault = BY_GATE, .native = true, .ring = RING_3)
+/* The code that all of user mode ends with, in the kernel's own page */
+ROW(user_syscall_target, "syscall", .h = R | X, .calls = true, .native = true, .ring = RING_3)
+ROW(user_syscall_code, "syscall", .c = X, .calls = true, .native = true, .ring = RING_3)
+ROW(user_syscall_both, "syscall", .c = X, .h = R | X, .calls = true, .native = true, .ring = RING_3)
+ROW(user_sysret_code, "lea 1f(%rip), %rcx; mov $2, %r11d; sysretq; 1: nop", .c = X,
+	.native = true, .ring = RING_0_TO_3)
+ROW(user_sysret_target, "lea 1f(%rip), %rcx; mov $2, %r11d; sysretq; 1: nop", .c1 = X, .split = 16,
+	.native = true, .ring = RING_0_TO_3)
+ROW(user_iretq, "iretq", .s = R, .prep = prep_stack_iret, .native = true, .ring = RING_0_TO_3)
+ROW(user_iretq_gdt, "iretq", .s = R, .g = R, .prep = prep_stack_iret, .native = true,
+	.ring = RING_0_TO_3)
+ROW(user_iretq_code, "iretq; 1: nop", .s = R, .c = X, .g = R, .prep = prep_stack_iret,
+	.native = true, .ring = RING_0_TO_3)
+ROW(user_iretq_accessed, "iretq", .s = R, .g = RW, .prep = prep_stack_iret_user_new,
+	.native = true, .sregs = true, .ring = RING_0_TO_3,
+	.qemu = "does not set the accessed bit")
+
+/* A page of the kernel's: the guest's own #PF comes first. */
+#define H_ADDR	"0x10000000100"
+ROW(user_reads_kernel, "movabsq " H_ADDR ", %rax", .h = R, .quiet = true, TABLES,
+	.fault = FAULT(PF_VECTOR), .ring = RING_3)
+ROW(user_writes_kernel, "movabsq %rax, " H_ADDR, .h = W, .quiet = true, TABLES,
+	.fault = FAULT(PF_VECTOR), .ring = RING_3)
+ROW(user_movs_kernel, "movabs $" H_ADDR ", %rdi; movsq", .b = R,
+	.fault = FAULT(PF_VECTOR), .ring = RING_3)
+ROW(user_push_kernel, "movabs $" H_ADDR ", %rsp; pushq (%rdi)", .a = R,
+	.fault = FAULT(PF_VECTOR), .ring = RING_3)
+ROW(user_paddd_kernel, "movabs $" H_ADDR ", %rax; paddd (%rdi), %xmm1; paddd (%rax), %xmm1",
+	.a = R, .fault = FAULT(PF_VECTOR), .native = true, .ring = RING_3)
+ROW(user_jmp_kernel, "movabs $" H_ADDR ", %rax; jmp *%rax", .c = X,
+	.fault = FAULT(PF_VECTOR), .native = true, .ring = RING_3)
+
+/* SMAP and SMEP: a page of the user's, which the kernel must not use */
+ROW(smap_load, "movq (%rdi), %rax", .a = R, .quiet = true, TABLES, .fault = FAULT(PF_VECTOR),
+	.cr4 = X86_CR4_SMAP, .cpu = CPU_SMAP, .ring = RING_0_TO_3)
+ROW(smap_store, "movq %rax, (%rdi)", .a = W, .quiet = true, TABLES, .fault = FAULT(PF_VECTOR),
+	.cr4 = X86_CR4_SMAP, .cpu = CPU_SMAP, .ring = RING_0_TO_3)
+ROW(smap_movs, "movsq", .a = W, .b = R, .quiet = true, .fault = FAULT(PF_VECTOR),
+	.cr4 = X86_CR4_SMAP, .cpu = CPU_SMAP, .ring = RING_0_TO_3)
+ROW(smap_stac_load, "stac; movq (%rdi), %rax", .a = R,
+	.cr4 = X86_CR4_SMAP, .cpu = CPU_SMAP, .ring = RING_0_TO_3)
+ROW(smap_stac_movs, "stac; movsq; paddd 8(%rsi), %xmm1", .a = W, .b = R, .len = 24,
+	.native = true, .cr4 = X86_CR4_SMAP, .cpu = CPU_SMAP, .ring = RING_0_TO_3)
+ROW(smep_jmp, "jmp *%rdi", .a = X, .quiet = true, TABLES, .fault = FAULT(PF_VECTOR),
+	.in_text = true, .delivery = true, .cr4 = X86_CR4_SMEP, .cpu = CPU_SMEP, .ring = RING_0_TO_3)
+
+/* ---- alignment checks, in user mode only ---- */
+
+#define AC_ON	"pushfq; orl $0x40000, (%rsp); popfq; "
+#define NO_AC	"has no alignment checks"
+
+ROW(ac_aligned, AC_ON "movq (%rdi), %rax; movl %eax, 4(%rdi)", .a = RW, .len = 8, .ring = RING_3)
+ROW(ac_load, AC_ON "movl 1(%rdi), %eax", .a = R, .quiet = true, .fault = FAULT(AC_VECTOR),
+	.qemu = NO_AC, .ring = RING_3)
+ROW(ac_load_code, AC_ON "movl 1(%rdi), %eax", .a = R, .quiet = true, .c = X,
+	.fault = FAULT(AC_VECTOR), .qemu = NO_AC, .native = true, .ring = RING_3)
+ROW(ac_store, AC_ON "movw %ax, 1(%rdi)", .a = W, .quiet = true, .fault = FAULT(AC_VECTOR),
+	.qemu = NO_AC, .ring = RING_3)
+ROW(ac_store_code, AC_ON "movw %ax, 1(%rdi)", .a = W, .quiet = true, .c = X,
+	.fault = FAULT(AC_VECTOR), .qemu = NO_AC, .native = true, .ring = RING_3)
+ROW(ac_add_code, AC_ON "addq %rax, 4(%rdi)", .a = RW, .quiet = true, .c = X, TABLES,
+	.fault = FAULT(AC_VECTOR), .qemu = NO_AC, .native = true, .ring = RING_3)
+ROW(ac_movs_dst, AC_ON "inc %rdi; movsq", .b = R, .fault = FAULT(AC_VECTOR),
+	.qemu = NO_AC, .native = true, .ring = RING_3)
+ROW(ac_movs_src, AC_ON "inc %rsi; movsq", .a = W, .b = R, .quiet = true,
+	.fault = FAULT(AC_VECTOR), .qemu = NO_AC, .ring = RING_3)
+ROW(ac_push_mem, AC_ON "lea -3(%rsp), %rsp; pushq (%rdi)", .a = R, .fault = FAULT(AC_VECTOR),
+	.qemu = NO_AC, .native = true, .ring = RING_3)
+ROW(ac_pop_mem, AC_ON "inc %rdi; popq (%rdi)", .s = RW, .fault = FAULT(AC_VECTOR),
+	.qemu = NO_AC, .native = true, .ring = RING_3)
+ROW(ac_call_mem, AC_ON "lea 12(%rsp), %rsp; call *(%rdi)", .a = R, .prep = prep_a_end,
+	.fault = FAULT(AC_VECTOR), .qemu = NO_AC, .native = true, .ring = RING_3)
+
+/* ---- the guest's own debugging ---- */
+
+#define TF_ON	"pushfq; orl $0x100, (%rsp); popfq; "
+/* DR7: what is written to the four bytes at (%rdi), or what is accessed there */
+#define DR7_WRITE	"mov %rdi, %dr0; mov $0xd0402, %eax; mov %rax, %dr7; "
+#define DR7_ACCESS	"mov %rdi, %dr0; mov $0xf0402, %eax; mov %rax, %dr7; "
+
+#define INEXACT		"has inexact watchpoints"
+
+ROW(tf_store, TF_ON "movl %ebx, (%rdi); nop", .a = W, .fault = FAULT(DB_VECTOR))
+ROW(tf_movs, TF_ON "movsq; nop", .a = W, .b = R, .fault = FAULT(DB_VECTOR))
+ROW(tf_movss, TF_ON "movss %xmm1, (%rdi); nop", .a = W, .fault = FAULT(DB_VECTOR), .native = true)
+ROW(tf_code, TF_ON "movss %xmm1, (%rdi); nop", .a = W, .c = X, TABLES, .fault = FAULT(DB_VECTOR),
+	.native = true)
+ROW(watch_store, DR7_WRITE "movl %ebx, (%rdi); nop", .a = W, .fault = FAULT(DB_VECTOR),
+	.native = true, .qemu = INEXACT, .ring = RING_0)
+ROW(watch_load, DR7_ACCESS "movl (%rdi), %ebx; nop", .a = R, .fault = FAULT(DB_VECTOR),
+	.native = true, .qemu = INEXACT, .ring = RING_0)
+ROW(watch_movs, DR7_WRITE "movsl; nop", .a = W, .b = R, .fault = FAULT(DB_VECTOR),
+	.native = true, .qemu = INEXACT, .ring = RING_0)
+ROW(watch_stos, DR7_WRITE "stosl; nop", .a = W, .fault = FAULT(DB_VECTOR),
+	.native = true, .qemu = INEXACT, .ring = RING_0)
+ROW(watch_push, DR7_ACCESS "pushq (%rdi); nop", .a = R, .s = W, .fault = FAULT(DB_VECTOR),
+	.native = true, .qemu = INEXACT, .ring = RING_0)
+ROW(watch_movss, DR7_WRITE "movss %xmm1, (%rdi); nop", .a = W, .fault = FAULT(DB_VECTOR),
+	.native = true, .qemu = INEXACT, .ring = RING_0)
+ROW(watch_code, DR7_WRITE "movl %ebx, (%rdi); nop", .a = W, .c = X, .fault = FAULT(DB_VECTOR),
+	.native = true, .qemu = INEXACT, .ring = RING_0)
+
+/* ---- an LDT in a restricted page ---- */
+
+ROW(ldt_selector, "mov $" SEL_LDT_A ", %eax; lldt %ax; mov $" SEL_OF_LDT ", %eax; mov %eax, %fs",
+	.a = R, .val = 0x00cf93000000ffff, .val_size = 8, .sregs = true, .ring = RING_0)
+ROW(ldt_selector_accessed, "mov $" SEL_LDT_A ", %eax; lldt %ax; mov $" SEL_OF_LDT ", %eax; "
+	"mov %eax, %fs", .a = RW, .val = 0x00cf92000000ffff, .val_size = 8, .len = 8, .sregs = true,
+	.ring = RING_0)
+
+#undef TABLES
+#undef NO_NRIP
+#undef H_ADDR
+#undef AC_ON
+#undef NO_AC
+#undef TF_ON
+#undef INEXACT
+#undef DR7_WRITE
+#undef DR7_ACCESS
