@@ -24,6 +24,23 @@ struct kvm_page_fault;
 
 #ifdef CONFIG_KVM_INTROSPECTION
 
+/* The most that one instruction has in memory, as far as that is looked at */
+#define KVMI_MAX_OPERANDS	2
+/* The size of an operand of which no more is known than that it is not larger */
+#define KVMI_MAX_OPERAND_SIZE	64
+
+/**
+ * struct kvmi_operand - a place in memory that an instruction accesses
+ * @gva: its linear address
+ * @size: its size in bytes, or KVMI_MAX_OPERAND_SIZE
+ * @access: how, in KVMI_PAGE_ACCESS_* terms
+ */
+struct kvmi_operand {
+	gva_t gva;
+	u8 size;
+	u8 access;
+};
+
 u64 __kvmi_restrict_spte(struct kvm_vcpu *vcpu, struct kvm_mmu_page *sp,
 			 const struct kvm_memory_slot *slot, gfn_t gfn,
 			 u64 spte);
@@ -46,8 +63,10 @@ void kvmi_zap_own_roots(struct kvm *kvm);
 u8 kvmi_hw_denied(u8 denied, u8 relaxed);
 gpa_t kvmi_translate(struct kvm_vcpu *vcpu, gva_t gva, u64 pferr);
 gva_t kvmi_insn_gva(struct kvm_vcpu *vcpu, gpa_t gpa, u8 access);
+unsigned int kvmi_insn_operands(struct kvm_vcpu *vcpu,
+				struct kvmi_operand *operands);
+bool kvmi_insn_goes_on(struct kvm_vcpu *vcpu);
 bool kvmi_emulator_is_exact(const struct x86_emulate_ctxt *ctxt);
-bool kvmi_insn_reads_dst(const struct x86_emulate_ctxt *ctxt);
 int kvmi_emulate_insn(struct kvm_vcpu *vcpu);
 void kvmi_give_up_insn(struct kvm_vcpu *vcpu, u8 access);
 bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu);

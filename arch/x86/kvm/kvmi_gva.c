@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * KVM introspection on x86: the linear address of an access that faulted
+ * KVM introspection on x86: what an instruction accesses
  *
- * AMD's nested paging tells no linear address.  The instruction does: its
- * operands are computed, and the one that leads to the guest-physical address
- * of the fault, exact to the byte, is it.  If two of them do, or if it is not
- * known what the instruction accesses, the address is not known.
+ * It is looked at for two reasons.  AMD's nested paging tells no linear address
+ * of an access that faulted.  The instruction does: its operands are computed,
+ * and the one that leads to the guest-physical address of the fault, exact to
+ * the byte, is it.  If two of them do, or if it is not known what the instruction
+ * accesses, the address is not known.
+ *
+ * And a page may have to permit more to the CPU than the tool has allowed, so
+ * that there would be no fault (kvmi_pf.c).
  *
  * So this has to know all accesses of an instruction to memory or nothing.
  * Not known are those that access descriptor tables, that gather or scatter,
  * or that nobody uses.  Nor is code that is not 32-bit or 64-bit, and uses
- * addresses accordingly.
+ * addresses accordingly.  For the second reason, they have to be certain, too:
+ * neither up to a mask nor to what a table of opcodes does not tell.
  *
  * KVM's emulator is of no use for it.  It knows a third of the instructions,
  * and it has a state, which must not be disturbed.
@@ -41,9 +46,10 @@
 #define ABS_R		BIT(8)	/* an address in the instruction */
 #define ABS_W		BIT(9)
 #define XLAT_R		BIT(10)	/* at RBX + AL */
+#define MAYBE		BIT(11)	/* one of them only, or only sometimes */
 
 /* More than this cannot be accessed by an operand whose size is not known. */
-#define MAX_OPERAND	64
+#define MAX_OPERAND	KVMI_MAX_OPERAND_SIZE
 
 /* The encoding of the opcode, and the numbers that VEX has for three of them */
 enum kvmi_opcode_map {
@@ -51,12 +57,6 @@ enum kvmi_opcode_map {
 	MAP_0F,
 	MAP_0F38,
 	MAP_0F3A,
-};
-
-struct kvmi_operand {
-	gva_t gva;
-	u8 size;
-	u8 access;
 };
 
 /**
@@ -69,6 +69,9 @@ struct kvmi_operand {
  * @is_64bit: the vCPU executes 64-bit code
  * @has_vex: it has a VEX prefix
  * @has_evex: it has an EVEX prefix
+ * @is_masked: it leaves out what a mask register says
+ * @rep: the last of the prefixes 0xf2 and 0xf3, or what stands for it in VEX and
+ *	EVEX, or 0
  * @rex: the bits W, R, X and B, as in a REX prefix
  * @op_bytes: size of its operands
  * @ad_bytes: size of its addresses
@@ -76,6 +79,7 @@ struct kvmi_operand {
  * @map: the table of opcodes which @op belongs to
  * @op: its opcode
  * @modrm: its ModRM byte, if it has one
+ * @certain: it makes each access that it is said to make
  * @nr_operands: how many of @operands there are
  * @operands: what it accesses
  */
@@ -89,6 +93,8 @@ struct kvmi_decoder {
 	bool is_64bit;
 	bool has_vex;
 	bool has_evex;
+	bool is_masked;
+	u8 rep;
 	u8 rex;
 	u8 op_bytes;
 	u8 ad_bytes;
@@ -96,9 +102,10 @@ struct kvmi_decoder {
 	enum kvmi_opcode_map map;
 	u8 op;
 	u8 modrm;
+	bool certain;
 
 	u8 nr_operands;
-	struct kvmi_operand operands[2];
+	struct kvmi_operand operands[KVMI_MAX_OPERANDS];
 };
 
 #define REX_B		BIT(0)
@@ -175,12 +182,22 @@ static bool kvmi_is_prefix(struct kvmi_decoder *d, u8 byte)
 	case 0x67:
 		d->ad_bytes = d->is_64bit ? 4 : 2;
 		return true;
-	case 0xf0:
 	case 0xf2 ... 0xf3:
+		d->rep = byte;
+		return true;
+	case 0xf0:
 		return true;
 	}
 
 	return false;
+}
+
+/* What a VEX or EVEX prefix has instead of the prefixes 0x66, 0xf3 and 0xf2 */
+static void kvmi_decode_pp(struct kvmi_decoder *d, u8 byte)
+{
+	static const u8 reps[] = { 0, 0, 0xf3, 0xf2 };
+
+	d->rep = reps[byte & 3];
 }
 
 /* VEX (0xc5, 0xc4) and EVEX (0x62) have what REX has, but inverted. */
@@ -205,10 +222,11 @@ static void kvmi_decode_vex(struct kvmi_decoder *d, u8 prefix)
 		d->map = byte & (d->has_evex ? 0x7 : 0x1f);
 		if (d->map == MAP_ONE_BYTE || d->map > MAP_0F3A)
 			d->failed = true;
-		kvmi_next_byte(d);
+		byte = kvmi_next_byte(d);
 	}
+	kvmi_decode_pp(d, byte);
 	if (d->has_evex)
-		kvmi_next_byte(d);
+		d->is_masked = kvmi_next_byte(d) & 7;
 
 	d->op = kvmi_next_byte(d);
 }
@@ -246,6 +264,18 @@ static void kvmi_decode_opcode(struct kvmi_decoder *d)
 
 /* ---- what an instruction accesses; 0 if that is not known ---- */
 
+static u16 kvmi_fpu_accesses(const struct kvmi_decoder *d)
+{
+	static const u8 stores[] = {
+		[0xd9 & 7] = BIT(2) | BIT(3) | BIT(6) | BIT(7),
+		[0xdb & 7] = BIT(1) | BIT(2) | BIT(3) | BIT(7),
+		[0xdd & 7] = BIT(1) | BIT(2) | BIT(3) | BIT(6) | BIT(7),
+		[0xdf & 7] = BIT(1) | BIT(2) | BIT(3) | BIT(6) | BIT(7),
+	};
+
+	return stores[d->op & 7] & BIT(X86_MODRM_REG(d->modrm)) ? MEM_W : MEM_R;
+}
+
 static u16 kvmi_one_byte_accesses(const struct kvmi_decoder *d)
 {
 	u8 ext = X86_MODRM_REG(d->modrm);
@@ -278,8 +308,9 @@ static u16 kvmi_one_byte_accesses(const struct kvmi_decoder *d)
 	case 0x86 ... 0x87:
 	case 0xc0 ... 0xc1:
 	case 0xd0 ... 0xd3:
-	case 0xd8 ... 0xdf:	/* of the FPU: one or the other */
 		return MEM_RW;
+	case 0xd8 ... 0xdf:
+		return kvmi_fpu_accesses(d);
 	case 0x88 ... 0x89:
 	case 0x8c:
 		return MEM_W;
@@ -327,8 +358,10 @@ static u16 kvmi_0f_accesses(const struct kvmi_decoder *d)
 	switch (d->op) {
 	case 0x00:		/* SLDT, STR */
 		return ext < 2 ? MEM_W : 0;
-	case 0x01:		/* SGDT and others, SMSW, LMSW */
-		return ext < 5 || ext == 6 ? MEM_RW : 0;
+	case 0x01:		/* SGDT, SIDT, LGDT, LIDT, SMSW, LMSW */
+		if (ext == 2 || ext == 3 || ext == 6)
+			return MEM_R;
+		return ext < 5 ? MEM_W : 0;
 	case 0x0f:		/* 3DNow! */
 	case 0x40 ... 0x4f:
 	case 0xa3:
@@ -337,29 +370,55 @@ static u16 kvmi_0f_accesses(const struct kvmi_decoder *d)
 	case 0xbc ... 0xbf:
 		return MEM_R;
 	case 0x90 ... 0x9f:
-		return d->has_vex ? MEM_RW : MEM_W;
+		return d->has_vex ? MEM_RW | MAYBE : MEM_W;	/* KMOV */
 	case 0xa0:
 	case 0xa8:
 		return PUSH;
 	case 0xba:
 		return ext == 4 ? MEM_R : MEM_RW;
+	case 0xae:		/* of the FPU's whole state, and CLFLUSH */
+		if (ext == 0 || ext == 3)
+			return MEM_W;
+		return ext < 3 ? MEM_R : MEM_RW | MAYBE;
 	case 0xc7:		/* CMPXCHG8B, CMPXCHG16B, XRSTORS, XSAVEC, XSAVES */
-		return ext == 1 || (ext >= 3 && ext <= 5) ? MEM_RW : 0;
-	case 0x10 ... 0x17:
-	case 0x28 ... 0x2f:
-	case 0x50 ... 0x76:
-	case 0x7a ... 0x7f:
+		if (ext == 1)
+			return MEM_RW;
+		return ext >= 3 && ext <= 5 ? MEM_RW | MAYBE : 0;
+	case 0x11:		/* stores of registers */
+	case 0x13:
+	case 0x17:
+	case 0x29:
+	case 0x2b:
+	case 0x7f:
+	case 0xc3:
+	case 0xd6:
+	case 0xe7:
+		return MEM_W;
+	case 0x7e:
+		return d->rep == 0xf3 ? MEM_R : MEM_W;
 	case 0xa4 ... 0xa5:
-	case 0xab ... 0xae:
+	case 0xab ... 0xad:
 	case 0xb0 ... 0xb1:
 	case 0xb3:
 	case 0xbb:
-	case 0xc0 ... 0xc4:
-	case 0xc6:
-	case 0xd0 ... 0xd6:
-	case 0xd8 ... 0xf6:
-	case 0xf8 ... 0xfe:
+	case 0xc0 ... 0xc1:
 		return MEM_RW;
+	case 0x10:
+	case 0x12:
+	case 0x14 ... 0x16:
+	case 0x28:
+	case 0x2a:
+	case 0x2c ... 0x2f:
+	case 0x50 ... 0x76:
+	case 0x7a ... 0x7d:
+	case 0xc2:
+	case 0xc4:
+	case 0xc6:
+	case 0xd0 ... 0xd5:
+	case 0xd8 ... 0xe6:
+	case 0xe8 ... 0xf6:
+	case 0xf8 ... 0xfe:
+		return MEM_R;
 	}
 
 	return 0;
@@ -369,34 +428,89 @@ static u16 kvmi_0f38_accesses(const struct kvmi_decoder *d)
 {
 	switch (d->op) {
 	case 0x80 ... 0x82:	/* INVEPT and the like */
-		return d->has_vex ? MEM_RW : 0;
+		return d->has_vex ? MEM_RW | MAYBE : 0;
 	case 0x4b:		/* tiles */
 	case 0x90 ... 0x93:	/* gathering */
 	case 0xa0 ... 0xa3:	/* scattering */
-		return d->has_vex ? 0 : MEM_RW;
+		return d->has_vex ? 0 : MEM_R;
 	case 0xc6 ... 0xc7:	/* gathering ahead */
-		return d->has_evex ? 0 : MEM_RW;
+		return d->has_evex ? 0 : MEM_R;
 	case 0xf8:		/* MOVDIR64B and the like: two operands */
 		return 0;
+	case 0x2c ... 0x2f:	/* what a mask says */
+	case 0x8c:
+	case 0x8e:
+		return d->has_vex ? MEM_RW | MAYBE : MEM_R;
+	case 0xf1:		/* MOVBE, CRC32 */
+		return d->rep == 0xf2 ? MEM_R : MEM_W;
+	case 0xf9:		/* MOVDIRI */
+		return MEM_W;
+	case 0x49:		/* configuration of tiles */
+	case 0xe0 ... 0xef:
+	case 0xfa ... 0xff:
+		return MEM_RW | MAYBE;
 	}
 
-	return MEM_RW;
+	/* Some of EVEX store what they convert or compress. */
+	return d->has_evex ? MEM_RW | MAYBE : MEM_R;
+}
+
+static u16 kvmi_0f3a_accesses(const struct kvmi_decoder *d)
+{
+	switch (d->op) {
+	case 0x14 ... 0x17:	/* PEXTR */
+	case 0x19:		/* VEXTRACT */
+	case 0x1b:
+	case 0x1d:		/* VCVTPS2PH */
+	case 0x39:
+	case 0x3b:
+		return MEM_W;
+	}
+
+	return MEM_R;
+}
+
+static bool kvmi_is_string(const struct kvmi_decoder *d)
+{
+	return d->map == MAP_ONE_BYTE &&
+	       ((d->op >= 0xa4 && d->op <= 0xa7) ||
+		(d->op >= 0xaa && d->op <= 0xaf));
+}
+
+/* Is it a string instruction that has no element left? */
+static bool kvmi_is_empty_string(const struct kvmi_decoder *d)
+{
+	u64 count = kvm_register_read_raw(d->vcpu, VCPU_REGS_RCX);
+
+	if (d->ad_bytes < 8)
+		count &= BIT_ULL(8 * d->ad_bytes) - 1;
+
+	return d->rep && kvmi_is_string(d) && !count;
 }
 
 static u16 kvmi_accesses(const struct kvmi_decoder *d)
 {
+	u16 accesses = 0;
+
 	switch (d->map) {
 	case MAP_ONE_BYTE:
-		return kvmi_one_byte_accesses(d);
+		accesses = kvmi_one_byte_accesses(d);
+		break;
 	case MAP_0F:
-		return kvmi_0f_accesses(d);
+		accesses = kvmi_0f_accesses(d);
+		break;
 	case MAP_0F38:
-		return kvmi_0f38_accesses(d);
+		accesses = kvmi_0f38_accesses(d);
+		break;
 	case MAP_0F3A:
-		return MEM_RW;
+		accesses = kvmi_0f3a_accesses(d);
+		break;
 	}
 
-	return 0;
+	if (d->is_masked || kvmi_is_empty_string(d))
+		accesses |= MAYBE;
+
+	return accesses;
 }
 
 /* Those that have no ModRM byte do not mind that their next is looked at. */
@@ -518,7 +632,17 @@ static u8 kvmi_memory_bytes(const struct kvmi_decoder *d, u16 accesses)
 	if (d->map != MAP_ONE_BYTE || (d->op & 0xf8) == 0xd8)
 		return MAX_OPERAND;
 
-	return d->op_bytes;
+	switch (d->op) {
+	case 0x63:		/* MOVSXD */
+		return 4;
+	case 0x8c:		/* a segment register */
+		return 2;
+	case 0xff:		/* near JMP */
+		return X86_MODRM_REG(d->modrm) == 4 ? kvmi_stack_bytes(d) :
+						      d->op_bytes;
+	}
+
+	return d->op & 1 ? d->op_bytes : 1;
 }
 
 static void kvmi_decode_memory(struct kvmi_decoder *d, u16 accesses)
@@ -644,15 +768,27 @@ static void kvmi_decode_direct(struct kvmi_decoder *d, u16 accesses)
 					    KVMI_PAGE_ACCESS_R);
 }
 
-static bool kvmi_decode(struct kvmi_decoder *d)
+static bool kvmi_decode(struct kvmi_decoder *d, struct kvm_vcpu *vcpu)
 {
 	u16 accesses;
+	int db, l;
+
+	memset(d, 0, sizeof(*d));
+	d->vcpu = vcpu;
+	d->seg = -1;
+	d->is_64bit = is_64_bit_mode(vcpu);
+	kvm_x86_call(get_cs_db_l_bits)(vcpu, &db, &l);
+	if (!d->is_64bit && !(db && is_protmode(vcpu)))
+		return false;
+	d->op_bytes = 4;
+	d->ad_bytes = d->is_64bit ? 8 : 4;
 
 	kvmi_decode_opcode(d);
 	if (kvmi_has_modrm(d))
 		d->modrm = kvmi_next_byte(d);
 
 	accesses = d->failed ? 0 : kvmi_accesses(d);
+	d->certain = !(accesses & MAYBE);
 	if (accesses & MEM_RW)
 		kvmi_decode_memory(d, accesses);
 	if (accesses & (PUSH | POP | LEAVE))
@@ -692,19 +828,11 @@ static gva_t kvmi_operand_gva(const struct kvmi_decoder *d,
  */
 gva_t kvmi_insn_gva(struct kvm_vcpu *vcpu, gpa_t gpa, u8 access)
 {
-	struct kvmi_decoder d = { .vcpu = vcpu, .seg = -1 };
 	gva_t gva, found = KVMI_NO_GVA;
-	int db, l;
+	struct kvmi_decoder d;
 	u8 i;
 
-	kvm_x86_call(get_cs_db_l_bits)(vcpu, &db, &l);
-	d.is_64bit = is_64_bit_mode(vcpu);
-	if (!d.is_64bit && !(db && is_protmode(vcpu)))
-		return KVMI_NO_GVA;
-	d.op_bytes = 4;
-	d.ad_bytes = d.is_64bit ? 8 : 4;
-
-	if (!kvmi_decode(&d))
+	if (!kvmi_decode(&d, vcpu))
 		return KVMI_NO_GVA;
 
 	for (i = 0; i < d.nr_operands; i++) {
@@ -720,4 +848,36 @@ gva_t kvmi_insn_gva(struct kvm_vcpu *vcpu, gpa_t gpa, u8 access)
 	}
 
 	return found;
+}
+
+/**
+ * kvmi_insn_operands - what does the instruction at RIP access?
+ * @vcpu: the vCPU; nothing is being delivered to it
+ * @operands: filled with what is certain; at least KVMI_MAX_OPERANDS
+ *
+ * Return: how many there are, 0 if it is not known.
+ */
+unsigned int kvmi_insn_operands(struct kvm_vcpu *vcpu,
+				struct kvmi_operand *operands)
+{
+	struct kvmi_decoder d;
+
+	if (!kvmi_decode(&d, vcpu) || !d.certain)
+		return 0;
+
+	memcpy(operands, d.operands, d.nr_operands * sizeof(*operands));
+
+	return d.nr_operands;
+}
+
+/**
+ * kvmi_insn_goes_on - is the instruction at RIP a string with elements left?
+ * @vcpu: the vCPU; nothing is being delivered to it
+ */
+bool kvmi_insn_goes_on(struct kvm_vcpu *vcpu)
+{
+	struct kvmi_decoder d;
+
+	return kvmi_decode(&d, vcpu) && d.rep && kvmi_is_string(&d) &&
+	       !kvmi_is_empty_string(&d);
 }

@@ -432,16 +432,13 @@ static int kvmi_emulate_whole(struct kvm_vcpu *vcpu, int emulation_type)
 	return r;
 }
 
-static gva_t kvmi_operand_gva(struct kvm_vcpu *vcpu, const struct operand *op)
+/* What the vCPU's own mapping of a page permits although the tool denies it */
+static u8 kvmi_unseen_access(struct kvm_vcpu *vcpu, gfn_t gfn)
 {
-	gva_t gva = op->addr.mem.ea;
+	u8 denied = kvmi_access_denied(vcpu->kvm, gfn);
 
-	if (is_64_bit_mode(vcpu) && op->addr.mem.seg < VCPU_SREG_FS)
-		return gva;
-
-	gva += get_segment_base(vcpu, op->addr.mem.seg);
-
-	return is_64_bit_mode(vcpu) ? gva : (u32)gva;
+	return denied ? denied & ~kvmi_hw_denied(denied,
+						 kvmi_pf_relaxed(vcpu, gfn)) : 0;
 }
 
 static bool kvmi_is_alignment_checked(struct kvm_vcpu *vcpu)
@@ -463,26 +460,69 @@ static bool kvmi_are_accesses_checked(struct kvm_vcpu *vcpu)
 	return (dr7 & DR7_BP_EN_MASK) || kvmi_is_alignment_checked(vcpu);
 }
 
-/*
- * The CPU reports an access that reads and writes as a write, and no page can be
- * written that cannot be read.  What the instruction is going to read has to be
- * asked for before the CPU carries it out.
- */
-static bool kvmi_is_read_denied(struct kvm_vcpu *vcpu)
+static bool kvmi_raise_unseen_gva(struct kvm_vcpu *vcpu, gva_t gva, u8 access)
 {
-	const struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
-	gva_t gva;
+	gpa_t gpa = kvmi_translate(vcpu, gva, access & KVMI_PAGE_ACCESS_W ?
+					      PFERR_WRITE_MASK : 0);
+	gfn_t gfn = gpa_to_gfn(gpa);
+	u8 unseen;
 
-	if (!kvmi_insn_reads_dst(ctxt))
+	/* The guest's own page fault comes first. */
+	if (gpa == INVALID_GPA || !kvm_vcpu_gfn_to_memslot(vcpu, gfn))
 		return false;
+
+	unseen = access & kvmi_unseen_access(vcpu, gfn);
+	for (access = KVMI_PAGE_ACCESS_R; access <= unseen; access <<= 1) {
+		if (!(access & unseen) || kvmi_pf_is_allowed(vcpu, gfn, access))
+			continue;
+		kvmi_pf_raise(vcpu, gva, gpa, access, KVMI_PF_BY_GUEST);
+		return true;
+	}
+
+	return false;
+}
+
+static bool kvmi_raise_unseen_operand(struct kvm_vcpu *vcpu,
+				      const struct kvmi_operand *operand)
+{
+	gva_t next = ALIGN(operand->gva, PAGE_SIZE);
 
 	/* #AC comes first. */
-	gva = kvmi_operand_gva(vcpu, &ctxt->dst);
-	if (kvmi_is_alignment_checked(vcpu) && !IS_ALIGNED(gva, ctxt->dst.bytes))
+	if (kvmi_is_alignment_checked(vcpu) &&
+	    !IS_ALIGNED(operand->gva, operand->size))
 		return false;
 
-	return __kvmi_emulator_access(vcpu, gva, ctxt->dst.bytes,
-				      PFERR_WRITE_MASK, KVMI_PAGE_ACCESS_R);
+	if (kvmi_raise_unseen_gva(vcpu, operand->gva, operand->access))
+		return true;
+
+	return operand->size < KVMI_MAX_OPERAND_SIZE &&
+	       next - operand->gva < operand->size && next != operand->gva &&
+	       kvmi_raise_unseen_gva(vcpu, is_64_bit_mode(vcpu) ? next : (u32)next,
+				     operand->access);
+}
+
+/**
+ * kvmi_arch_pf_unseen - raise an access that the CPU is to make and not to tell
+ * @vcpu: the vCPU, with a translation of its own, on its thread, in a kvm->srcu
+ *	section
+ *
+ * A page that permits to write permits to read, and so on (kvmi_hw_denied()).  An
+ * operand in such a page, or in a page table that the CPU had to be let write to
+ * for its walk, causes no fault.
+ */
+void kvmi_arch_pf_unseen(struct kvm_vcpu *vcpu)
+{
+	struct kvmi_operand operands[KVMI_MAX_OPERANDS];
+	unsigned int i, n;
+
+	if (!kvmi_is_vcpu_restricted(vcpu) || kvmi_arch_vcpu_is_delivering(vcpu) ||
+	    !kvmi_is_event_enabled(vcpu, KVMI_VCPU_EVENT_PF))
+		return;
+
+	n = kvmi_insn_operands(vcpu, operands);
+	for (i = 0; i < n; i++)
+		if (kvmi_raise_unseen_operand(vcpu, &operands[i]))
+			return;
 }
 
 /**
@@ -511,9 +551,6 @@ int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu)
 	if (r == EMULATION_OK && kvmi_emulator_is_exact(ctxt) &&
 	    !kvmi_are_accesses_checked(vcpu) && !kvmi_pf_wants_walks(vcpu))
 		return kvmi_emulate_whole(vcpu, EMULTYPE_NO_DECODE);
-
-	if (r == EMULATION_OK && kvmi_is_read_denied(vcpu))
-		return 1;
 
 	return KVMI_GO_ON_NATIVELY;
 }

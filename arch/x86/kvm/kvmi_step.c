@@ -35,6 +35,7 @@
 
 #include <linux/kvmi_arch.h>
 #include <linux/moduleparam.h>
+#include "irq.h"
 #include "kvm_cache_regs.h"
 #include "kvmi.h"
 #include "smm.h"
@@ -111,6 +112,41 @@ void kvmi_arch_native_begin(struct kvm_vcpu *vcpu)
 
 	step->stamp = vcpu->stat.exits;
 	step->native = true;
+}
+
+/* Is there an event that the guest would get now, were it not stepped? */
+static bool kvmi_is_event_due(struct kvm_vcpu *vcpu)
+{
+	if (kvmi_arch_vcpu_is_delivering(vcpu) || vcpu->arch.nmi_pending ||
+	    kvm_test_request(KVM_REQ_NMI, vcpu))
+		return true;
+
+#ifdef CONFIG_KVM_SMM
+	if (vcpu->arch.smi_pending || kvm_test_request(KVM_REQ_SMI, vcpu))
+		return true;
+#endif
+
+	return kvm_cpu_has_injectable_intr(vcpu) &&
+	       kvm_x86_call(interrupt_allowed)(vcpu, false) > 0;
+}
+
+/**
+ * kvmi_arch_native_goes_on - it has done one element of a string: do the next
+ * @vcpu: the vCPU, on its thread; a step is over
+ *
+ * Return: false if that was the last, or if an interrupt is to come first.
+ */
+bool kvmi_arch_native_goes_on(struct kvm_vcpu *vcpu)
+{
+	struct kvmi_step *step = &vcpu->arch.kvmi_step;
+
+	if (!step->done || !kvm_is_linear_rip(vcpu, step->rip) ||
+	    kvmi_is_event_due(vcpu) || !kvmi_insn_goes_on(vcpu))
+		return false;
+
+	kvmi_arch_step_next(vcpu);
+
+	return true;
 }
 
 /**

@@ -15,8 +15,9 @@
  * knows).  All else goes on natively: the vCPU executes that one instruction
  * as a step, with a translation of its own in which the pages permit what was
  * allowed, and nobody else can use them meanwhile.  The order of its events is
- * then that in which the CPU makes the accesses.  A CPU that cannot step leaves
- * all of it to the emulator.
+ * then that in which the CPU makes the accesses; but what it would not fault on,
+ * as the page has to permit more than was allowed, is asked for before.  A CPU
+ * that cannot step leaves all of it to the emulator.
  *
  * An access that nobody wants to hear of, but that the mapping cannot permit,
  * takes the same way without the event.  So do the CPU's accesses to its
@@ -196,13 +197,27 @@ static int kvmi_pf_add_relax(struct kvmi_pf *pf)
 
 static void kvmi_pf_end_native(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 {
-	bool failed;
-
-	if (!pf->native || !kvmi_arch_step_is_over(vcpu, &failed))
-		return;
-
 	pf->native = false;
 	kvmi_arch_native_end(vcpu);
+}
+
+/*
+ * The CPU steps through a string, but to the tool that is one instruction, if it
+ * does not want to see the steps.
+ */
+static void kvmi_pf_look_at_native(struct kvm_vcpu *vcpu,
+				   struct kvm_vcpu_introspection *vcpui)
+{
+	bool failed;
+
+	if (!vcpui->pf.native || !kvmi_arch_step_is_over(vcpu, &failed))
+		return;
+
+	if (failed || kvmi_is_singlestepping(vcpui) ||
+	    !kvmi_arch_native_goes_on(vcpu))
+		kvmi_pf_end_native(vcpu, &vcpui->pf);
+	else
+		kvmi_arch_pf_unseen(vcpu);
 }
 
 /**
@@ -240,9 +255,27 @@ void kvmi_pf_left(struct kvm_vcpu *vcpu,
 	if (!kvmi_arch_vcpu_is_delivering(vcpu))
 		pf->nr_relax = 0;
 
-	kvmi_pf_end_native(vcpu, pf);
+	kvmi_pf_look_at_native(vcpu, vcpui);
 	if (!pf->native && !pf->nr_relax)
 		kvmi_arch_own_root_end(vcpu);
+}
+
+/*
+ * Start the instruction again.  One that the CPU is carrying out finds nothing of
+ * what it was allowed so far: it would not fault again.
+ */
+static int kvmi_pf_retry(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
+{
+	if (!pf->native)
+		return 1;
+
+	kvmi_pf_end_native(vcpu, pf);
+	pf->nr_allowed = 0;
+	pf->next_allowed = 0;
+	if (!pf->nr_relax)
+		kvmi_arch_own_root_end(vcpu);
+
+	return 1;
 }
 
 /* Does what made the access worth an event still hold? */
@@ -292,17 +325,17 @@ static int kvmi_pf_continue(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 		return pf->delivering ? kvmi_pf_add_relax(pf) : 1;
 
 	kvmi_pf_allow(pf);
-	if (pf->native)
-		return 1;
 
-	r = kvmi_arch_pf_continue(vcpu);
-	if (r == KVMI_GO_ON_NATIVELY) {
+	if (!pf->native) {
+		r = kvmi_arch_pf_continue(vcpu);
+		if (r != KVMI_GO_ON_NATIVELY)
+			return r;
 		kvmi_arch_native_begin(vcpu);
 		pf->native = true;
-		r = 1;
 	}
+	kvmi_arch_pf_unseen(vcpu);
 
-	return r;
+	return 1;
 }
 
 /**
@@ -338,9 +371,9 @@ int kvmi_pf_resolve(struct kvm_vcpu *vcpu,
 	if (action == KVMI_EVENT_ACTION_CRASH)
 		return kvmi_vcpu_crash(vcpu);
 
-	/* Without a tool there are no restrictions. */
-	if (kvmi_is_dead(vcpui->kvmi) || action == KVMI_EVENT_ACTION_RETRY)
-		return 1;
+	if (action == KVMI_EVENT_ACTION_RETRY)
+		return kvmi_pf_retry(vcpu, pf);
 
-	return kvmi_pf_continue(vcpu, pf);
+	/* Without a tool there are no restrictions. */
+	return kvmi_is_dead(vcpui->kvmi) ? 1 : kvmi_pf_continue(vcpu, pf);
 }

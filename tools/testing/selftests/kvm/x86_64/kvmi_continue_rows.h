@@ -556,6 +556,25 @@ ROW(code_movs, "movsq", .a = W, .b = R, .c = X)
 /* With RCX at 0, KVM has the guest fetch it once more. */
 ROW(code_rep_movs, "mov $9, %ecx; rep movsb", .a = W, .b = R, .c = X, .breaks = true)
 ROW(code_own_data, "incl 1f(%rip); jmp 2f; 1: .long 0x1234; 2: nop", .c = RW | X)
+/* ... of which the page that permits to fetch or to write would not tell */
+ROW(code_own_movups_load, "movups 1f(%rip), %xmm1; jmp 2f; 1: .quad 1, 2; 2: nop",
+	.c = R | X, .native = true)
+ROW(code_own_movups_store, "movups %xmm1, 1f(%rip); jmp 2f; 1: .quad 1, 2; 2: nop",
+	.c = W | X, .native = true)
+ROW(code_own_cmpxchg16b, "cmpxchg16b 1f(%rip); jmp 2f; .skip 6; 1: .quad 1, 2; 2: nop",
+	.c = RW | X, .cpu = CPU_CX16, .native = true)
+ROW(code_own_fpu, "fldl 1f(%rip); fstps 1f(%rip); jmp 2f; 1: .quad 1, 2; 2: nop",
+	.c = RW | X, .native = true)
+ROW(code_own_movd_store, "movd %xmm1, 1f(%rip); jmp 2f; 1: .quad 1, 2; 2: nop",
+	.c = W | X, .native = true)
+ROW(code_own_movq_load, "movq 1f(%rip), %xmm1; jmp 2f; 1: .quad 1, 2; 2: nop",
+	.c = R | X, .native = true)
+ROW(code_own_vmovups_load, "vmovups 1f(%rip), %ymm1; jmp 2f; 1: .quad 1, 2, 3, 4; 2: nop",
+	.c = R | X, .cpu = CPU_AVX, .native = true)
+ROW(code_own_vextract, "vextractf128 $1, %ymm1, 1f(%rip); jmp 2f; 1: .quad 1, 2; 2: nop",
+	.c = W | X, .cpu = CPU_AVX, .native = true)
+ROW(code_own_push, "lea 1f+8(%rip), %rsp; pushfq; jmp 2f; 1: .quad 1, 2; 2: nop",
+	.c = W | X)
 ROW(code_cpuid, "xor %eax, %eax; xor %ecx, %ecx; cpuid", .c = X)
 ROW(code_mov_cr3, "mov %cr3, %rax", .c = X, .ring = RING_0)
 ROW(code_rdmsr, "mov $0xc0000080, %ecx; rdmsr", .c = X, .ring = RING_0)

@@ -501,6 +501,113 @@ TEST_F_TIMEOUT(walk, own_access, KVMI_TEST_TIMEOUT)
 		    recs.ev[0].pf.gva);
 }
 
+/* One of the test pages is the page table that maps it. */
+#define SELF_PAGE	5
+#define SELF_ENTRY	0x900	/* maps nothing that is used */
+
+static const struct access self_accesses[] = {
+	{ "read", kvmi_insn_read, SELF_ENTRY },
+	{ "write", kvmi_insn_write, SELF_ENTRY, true },
+	{ "read that is not emulated", kvmi_insn_sse_add, SELF_ENTRY },
+	{ "write that is not emulated", kvmi_insn_sse_write, SELF_ENTRY, true },
+};
+
+/*
+ * Neither does the walk that goes through the same table hide it: the CPU has to
+ * be let write to that.
+ */
+TEST_F_TIMEOUT(walk, own_access_to_own_table, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	uint64_t *leaf = find_entry(env, kvmi_gva(SELF_PAGE, 0), PG_LEVEL_4K);
+	uint64_t table = table_gpa(env, leaf) & ~(PAGE_SIZE - 1ull);
+	int i, walks;
+
+	if (!kvm_is_tdp_enabled())
+		SKIP(return, SHADOW);
+	if (!kvmi_can_step(&env->tool))
+		SKIP(return, "the CPU cannot step");
+
+	*leaf = (*leaf & ~PHYSICAL_PAGE_MASK) | table;
+	for (i = 0; i < 2 * ARRAY_SIZE(self_accesses); i++) {
+		const struct access *a = &self_accesses[i / 2];
+		uint8_t access = a->write ? W : R;
+		struct kvmi_recs recs = { .action = CONTINUE };
+		const struct kvmi_event *own;
+
+		walks = i % 2;
+		TEST_ASSERT_EQ(control_walks(env, true, walks ? KVMI_PF_WALK : 0), 0);
+		set_table(env, leaf, R | W | X);
+		set_table(env, leaf, a->write ? R | X : X);
+		kvmi_env_access(env, 0, a->insn, kvmi_gva(SELF_PAGE, SELF_ENTRY),
+				0, kvmi_record, &recs, NULL);
+		TEST_ASSERT(recs.nr == walks + 1, "%s: %u events", a->name,
+			    recs.nr);
+		if (walks)
+			TEST_ASSERT_EQ(recs.ev[0].pf.flags, KVMI_PF_WALK);
+		own = &recs.ev[walks];
+		TEST_ASSERT_EQ(own->pf.flags, 0);
+		TEST_ASSERT_EQ(own->pf.access, access);
+		TEST_ASSERT_EQ(own->pf.gpa, table + SELF_ENTRY);
+		TEST_ASSERT(kvmi_gva_valid(own, kvmi_gva(SELF_PAGE, SELF_ENTRY)),
+			    "%s: gva %#llx", a->name, own->pf.gva);
+	}
+}
+
+/* A string is one instruction, although the CPU steps through it. */
+TEST_F_TIMEOUT(walk, string, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	const unsigned int n = 3 * PAGE_SIZE / 2 / 8;
+	uint64_t *from = kvmi_hva(env, PAGE, 0);
+	uint64_t *to = kvmi_hva(env, PAGE + 3, 0);
+	struct kvmi_recs recs = { .action = CONTINUE };
+	unsigned int i, nr_walks = 0, nr[KVMI_TEST_PAGES] = {};
+	uint64_t left;
+
+	if (!kvm_is_tdp_enabled())
+		SKIP(return, SHADOW);
+	if (!kvmi_can_step(&env->tool))
+		SKIP(return, "the CPU cannot step");
+
+	for (i = 0; i < n; i++) {
+		from[i] = i * 3;
+		to[i] = 0;
+	}
+	TEST_ASSERT_EQ(control_walks(env, true, KVMI_PF_WALK), 0);
+	set_table(env, self->entry[PG_LEVEL_4K], X);
+	for (i = 0; i < 2; i++) {
+		kvmi_set_page_access(&env->tool, kvmi_gpa(PAGE + i, 0), W | X);
+		kvmi_set_page_access(&env->tool, kvmi_gpa(PAGE + 3 + i, 0), R | X);
+	}
+
+	env->run[0].req->arg = n;
+	kvmi_env_access(env, 0, kvmi_insn_movs, kvmi_gva(PAGE, 0),
+			kvmi_gva(PAGE + 3, 0), kvmi_record, &recs, &left);
+
+	TEST_ASSERT_EQ(left, 0);
+	for (i = 0; i < n; i++)
+		TEST_ASSERT(to[i] == i * 3, "element %u: %#lx", i, to[i]);
+	/* each page and the table once, if no interrupt came between */
+	for (i = 0; i < recs.nr; i++) {
+		const struct kvmi_event *ev = &recs.ev[i];
+
+		if (ev->pf.flags)
+			nr_walks++;
+		else
+			nr[(ev->pf.gpa - KVMI_TEST_GPA) / PAGE_SIZE]++;
+	}
+	for (i = 0; i < 2; i++) {
+		TEST_ASSERT(nr[PAGE + i] >= 1 && nr[PAGE + 3 + i] >= 1,
+			    "page %u: %u and %u events", i, nr[PAGE + i],
+			    nr[PAGE + 3 + i]);
+		TEST_ASSERT(nr[PAGE + i] < 10 && nr[PAGE + 3 + i] < 10,
+			    "page %u: %u and %u events", i, nr[PAGE + i],
+			    nr[PAGE + 3 + i]);
+	}
+	TEST_ASSERT(nr_walks >= 1 && nr_walks < 10, "%u walks", nr_walks);
+}
+
 struct lift {
 	struct kvmi_recs recs;
 	uint64_t *entry;
