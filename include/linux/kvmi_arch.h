@@ -146,6 +146,7 @@ void kvmi_arch_native_begin(struct kvm_vcpu *vcpu);
 bool kvmi_arch_native_goes_on(struct kvm_vcpu *vcpu);
 void kvmi_arch_native_end(struct kvm_vcpu *vcpu);
 void kvmi_arch_pf_unseen(struct kvm_vcpu *vcpu);
+bool kvmi_arch_has_own_root(struct kvm_vcpu *vcpu);
 bool kvmi_arch_own_root_begin(struct kvm_vcpu *vcpu);
 void kvmi_arch_own_root_end(struct kvm_vcpu *vcpu);
 bool kvmi_arch_vcpu_is_delivering(struct kvm_vcpu *vcpu);

@@ -169,6 +169,10 @@ void kvmi_arch_set_regs(struct kvm_vcpu *vcpu, struct kvm_regs *regs)
 	bool pending = vcpu->arch.exception.pending;
 	bool vmexit_pending = vcpu->arch.exception_vmexit.pending;
 
+	/* In the shadow of STI, VMX wants TF and the trap that waits to agree. */
+	if ((kvm_get_rflags(vcpu) ^ regs->rflags) & X86_EFLAGS_TF)
+		kvm_x86_call(set_interrupt_shadow)(vcpu, 0);
+
 	kvm_set_regs(vcpu, regs);
 	vcpu->arch.exception.pending = pending;
 	vcpu->arch.exception_vmexit.pending = vmexit_pending;

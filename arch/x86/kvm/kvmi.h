@@ -62,6 +62,7 @@ u8 kvmi_relax_own(struct kvm_vcpu *vcpu, gfn_t gfn);
 void kvmi_zap_own_roots(struct kvm *kvm);
 u8 kvmi_hw_denied(u8 denied, u8 relaxed);
 gpa_t kvmi_translate(struct kvm_vcpu *vcpu, gva_t gva, u64 pferr);
+unsigned int kvmi_fetch_insn(struct kvm_vcpu *vcpu, u8 *bytes);
 gva_t kvmi_insn_gva(struct kvm_vcpu *vcpu, gpa_t gpa, u8 access);
 unsigned int kvmi_insn_operands(struct kvm_vcpu *vcpu,
 				struct kvmi_operand *operands);
@@ -325,21 +326,6 @@ static inline bool kvmi_is_step_armed(struct kvm_vcpu *vcpu)
 	return kvmi_hooked() && vcpu->arch.kvmi_step.armed;
 }
 
-/*
- * Does a trap that was to stop the guest for the VMM come too late?  It would go
- * to the guest, now that the VMM does not step any more.
- */
-static inline bool kvmi_takes_back_vmm_trap(struct kvm_vcpu *vcpu)
-{
-	bool late = vcpu->arch.kvmi_step.vmm_trap &&
-		    !(vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP);
-
-	if (late)
-		vcpu->arch.kvmi_step.vmm_trap = false;
-
-	return late;
-}
-
 /* KVM has executed an instruction of the guest's. */
 static inline void kvmi_step_emulated(struct kvm_vcpu *vcpu)
 {
@@ -517,11 +503,6 @@ static inline bool kvmi_is_step_armed(struct kvm_vcpu *vcpu)
 }
 
 static inline void kvmi_step_leave(struct kvm_vcpu *vcpu, bool done) { }
-
-static inline bool kvmi_takes_back_vmm_trap(struct kvm_vcpu *vcpu)
-{
-	return false;
-}
 
 static inline void kvmi_step_emulated(struct kvm_vcpu *vcpu) { }
 

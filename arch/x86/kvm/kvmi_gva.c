@@ -115,22 +115,46 @@ struct kvmi_decoder {
 
 /* ---- the bytes of the instruction ---- */
 
-/* Does not touch the next page before it is known to be needed. */
-static void kvmi_fetch_more(struct kvmi_decoder *d)
+static unsigned int kvmi_fetch_in_page(struct kvm_vcpu *vcpu, u8 *bytes,
+				       unsigned int done)
 {
-	gva_t gva = kvm_get_linear_rip(d->vcpu) + d->fetched;
-	unsigned int n = min_t(unsigned int, sizeof(d->bytes) - d->fetched,
+	gva_t gva = kvm_get_linear_rip(vcpu) + done;
+	unsigned int n = min_t(unsigned int, MAX_INSN_SIZE - done,
 			       PAGE_SIZE - offset_in_page(gva));
-	gpa_t gpa = n ? kvmi_translate(d->vcpu, gva, PFERR_FETCH_MASK) :
+	gpa_t gpa = n ? kvmi_translate(vcpu, gva, PFERR_FETCH_MASK) :
 			INVALID_GPA;
 
 	if (gpa == INVALID_GPA ||
-	    kvm_vcpu_read_guest_page(d->vcpu, gpa_to_gfn(gpa),
-				     d->bytes + d->fetched,
+	    kvm_vcpu_read_guest_page(vcpu, gpa_to_gfn(gpa), bytes + done,
 				     offset_in_page(gpa), n))
+		return 0;
+
+	return n;
+}
+
+/**
+ * kvmi_fetch_insn - read the bytes at RIP, as far as there are any
+ * @vcpu: the vCPU, on its thread, in a kvm->srcu section
+ * @bytes: where to, MAX_INSN_SIZE bytes
+ *
+ * Return: how many there are, which need not belong to one instruction.
+ */
+unsigned int kvmi_fetch_insn(struct kvm_vcpu *vcpu, u8 *bytes)
+{
+	unsigned int n = kvmi_fetch_in_page(vcpu, bytes, 0);
+
+	return n ? n + kvmi_fetch_in_page(vcpu, bytes, n) : 0;
+}
+EXPORT_SYMBOL_GPL(kvmi_fetch_insn);
+
+/* Does not touch the next page before it is known to be needed. */
+static void kvmi_fetch_more(struct kvmi_decoder *d)
+{
+	unsigned int n = kvmi_fetch_in_page(d->vcpu, d->bytes, d->fetched);
+
+	if (!n)
 		d->failed = true;
-	else
-		d->fetched += n;
+	d->fetched += n;
 }
 
 static u8 kvmi_next_byte(struct kvmi_decoder *d)

@@ -167,6 +167,15 @@ static void kvmi_switch_root(struct kvm_vcpu *vcpu, u8 n)
 }
 
 /**
+ * kvmi_arch_has_own_root - does the vCPU have a translation of its own?
+ * @vcpu: the vCPU, on its thread
+ */
+bool kvmi_arch_has_own_root(struct kvm_vcpu *vcpu)
+{
+	return kvmi_own_root(vcpu);
+}
+
+/**
  * kvmi_arch_own_root_begin - give the vCPU a translation of its own
  * @vcpu: the vCPU, loaded, on its thread
  *

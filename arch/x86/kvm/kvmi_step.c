@@ -22,7 +22,7 @@
  * VMX has the monitor trap flag for it.  An exit caused by it follows an
  * instruction or the delivery of an event, comes before any other exit, and
  * leaves the guest's own traps pending in the VMCS, and that of a VMM which steps
- * as well: KVM_SET_GUEST_DEBUG must take that back.  SVM has nothing but TF, which
+ * as well: vmx_kvmi_monitor_trap() takes them from there.  SVM has nothing but TF, which
  * belongs to the guest: see svm/kvmi_step.c.
  *
  * Interrupts, NMIs and SMIs are held back while a vCPU is stepped, except for
@@ -78,6 +78,16 @@ static void kvmi_step_switch(struct kvm_vcpu *vcpu, bool on)
 		static_branch_dec(&kvmi_hooked_key);
 }
 
+/*
+ * Look again for what was held back, and whether the APIC is to be emulated: a
+ * virtual one would not hold back anything.
+ */
+static void kvmi_look_at_events(struct kvm_vcpu *vcpu)
+{
+	kvm_make_request(KVM_REQ_APICV_UPDATE, vcpu);
+	kvm_make_request(KVM_REQ_EVENT, vcpu);
+}
+
 /**
  * kvmi_arch_step_control - before the guest is entered: step, or do not
  * @vcpu: the vCPU, on its thread, in a kvm->srcu section
@@ -94,10 +104,7 @@ void kvmi_arch_step_control(struct kvm_vcpu *vcpu, bool on)
 
 	kvmi_step_switch(vcpu, on);
 	kvmi_arch_step_next(vcpu);
-	kvm_update_blockirq_apicv_inhibit(vcpu->kvm);
-
-	/* Look again for what was held back. */
-	kvm_make_request(KVM_REQ_EVENT, vcpu);
+	kvmi_look_at_events(vcpu);
 }
 
 /**
@@ -167,7 +174,6 @@ void kvmi_arch_native_end(struct kvm_vcpu *vcpu)
 void kvmi_arch_step_stop(struct kvm *kvm)
 {
 	struct kvm_vcpu *vcpu;
-	bool stepped = false;
 	unsigned long i;
 
 	kvm_for_each_vcpu(i, vcpu, kvm) {
@@ -177,14 +183,10 @@ void kvmi_arch_step_stop(struct kvm *kvm)
 		kvmi_arch_own_root_end(vcpu);
 		if (vcpu->arch.kvmi_step.on) {
 			kvmi_step_switch(vcpu, false);
-			kvm_make_request(KVM_REQ_EVENT, vcpu);
-			stepped = true;
+			kvmi_look_at_events(vcpu);
 		}
 		mutex_unlock(&vcpu->mutex);
 	}
-
-	if (stepped)
-		kvm_update_blockirq_apicv_inhibit(kvm);
 }
 
 /**
@@ -250,7 +252,6 @@ void kvmi_step_leave(struct kvm_vcpu *vcpu, bool done)
 	struct kvmi_step *step = &vcpu->arch.kvmi_step;
 
 	step->armed = false;
-	step->vmm_trap = done && (vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP);
 	if (done)
 		__kvmi_step_emulated(vcpu);
 }

@@ -572,8 +572,12 @@ bool __kvmi_vcpu_has_work(struct kvm_vcpu *vcpu)
 	    kvmi_arch_step_is_over(vcpu, &failed))
 		return true;
 
-	return vcpui && (vcpui->pf.nr_relax || kvmi_inject_has_work(vcpui) ||
-			 kvmi_can_pause(vcpu, vcpui));
+	/* Unhooked while it was in the guest with a translation of its own? */
+	if (!vcpui)
+		return kvmi_arch_has_own_root(vcpu);
+
+	return vcpui->pf.nr_relax || kvmi_inject_has_work(vcpui) ||
+	       kvmi_can_pause(vcpu, vcpui);
 }
 
 /*

@@ -12,7 +12,6 @@
  * @let_in: what the guest waits for, halted, is not held back
  * @armed: the vCPU is in the guest, or on its way, for the step
  * @done: the step is
- * @vmm_trap: the VMM steps as well, and its trap may wait behind the step's end
  * @native: the step is for an instruction that the tool let go on
  * @own_root: number of the vCPU's own root, see kvmi_root.c; 0 if it has none
  * @nr_relaxed: how many of @relaxed there are; more than fit, if they do not
@@ -25,7 +24,6 @@ struct kvmi_step {
 	bool let_in;
 	bool armed;
 	bool done;
-	bool vmm_trap;
 	bool native;
 	u8 own_root;
 	u8 nr_relaxed;

@@ -69,8 +69,14 @@ bool svm_step_enter(struct kvm_vcpu *vcpu)
 	if (svm->nmi_singlestep)
 		disable_nmi_singlestep(svm);
 
+	/* The guest was to have DR6 to itself until the next exit. */
+	if (vcpu->arch.switch_db_regs & KVM_DEBUGREG_WONT_EXIT) {
+		vcpu->arch.switch_db_regs &= ~KVM_DEBUGREG_WONT_EXIT;
+		set_dr_intercepts(svm);
+	}
+
 	memcpy(step->intercepts, control->intercepts, sizeof(step->intercepts));
-	step->rip = save->rip;
+	step->rip = kvm_rip_read(vcpu);
 	step->efer = save->efer;
 	step->r11 = kvm_r11_read(vcpu);
 	step->tf = save->rflags & X86_EFLAGS_TF;
@@ -103,21 +109,29 @@ bool svm_step_enter(struct kvm_vcpu *vcpu)
 	return false;
 }
 
+/* The CPU takes DR6 from its cache, unless it is told not to. */
+static void svm_step_set_dr6(struct vcpu_svm *svm, u64 dr6)
+{
+	svm->vmcb->save.dr6 = dr6;
+	vmcb_mark_dirty(svm->vmcb, VMCB_DR);
+}
+
 /*
  * Leave in DR6 the breakpoints that are set and that the last instruction has
  * hit.  One for the next instruction is not among them: it is a fault, to come.
  */
-static bool svm_step_hit_breakpoint(struct vmcb_save_area *save)
+static bool svm_step_hit_breakpoint(struct vcpu_svm *svm)
 {
+	u64 dr6 = svm->vmcb->save.dr6 & ~(u64)DR_STEP;
+	u64 dr7 = svm->vmcb->save.dr7;
 	int i;
 
-	save->dr6 &= ~(u64)DR_STEP;
 	for (i = 0; i < KVM_NR_DB_REGS; i++)
-		if (!(save->dr7 & (3ul << (2 * i))) ||
-		    !(save->dr7 & (3ul << (16 + 4 * i))))
-			save->dr6 &= ~(u64)BIT(i);
+		if (!(dr7 & (3ul << (2 * i))) || !(dr7 & (3ul << (16 + 4 * i))))
+			dr6 &= ~(u64)BIT(i);
+	svm_step_set_dr6(svm, dr6);
 
-	return save->dr6 & DR_TRAP_BITS;
+	return dr6 & DR_TRAP_BITS;
 }
 
 /* The CPU has trapped after the instruction. */
@@ -143,7 +157,7 @@ static void svm_step_trapped(struct vcpu_svm *svm)
 	step->native = SVM_STEP_NONE;
 
 	if (!own_tf)
-		step->hides_db = !svm_step_hit_breakpoint(save);
+		step->hides_db = !svm_step_hit_breakpoint(svm);
 }
 
 /*
@@ -201,16 +215,11 @@ bool svm_step_leave(struct kvm_vcpu *vcpu)
 /* Reads the instruction at RIP, returns the index of its opcode or -1. */
 static int svm_step_fetch(struct kvm_vcpu *vcpu, u8 *insn)
 {
-	unsigned long rip = kvm_get_linear_rip(vcpu);
-	struct x86_exception e;
 	int i;
 
 	memset(insn, 0, MAX_INSN_SIZE);
 	/* It may end where memory does. */
-	if (kvm_read_guest_virt(vcpu, rip, insn, MAX_INSN_SIZE, &e) &&
-	    kvm_read_guest_virt(vcpu, rip, insn,
-				min_t(unsigned int, MAX_INSN_SIZE,
-				      PAGE_SIZE - offset_in_page(rip)), &e))
+	if (!kvmi_fetch_insn(vcpu, insn))
 		return -1;
 
 	for (i = 0; i < MAX_INSN_SIZE - 1; i++) {
@@ -280,7 +289,7 @@ static int svm_step_icebp(struct kvm_vcpu *vcpu)
 	/* Its #DB is a trap, and says nothing in DR6. */
 	kvm_rip_write(vcpu, kvm_rip_read(vcpu) + op + 1);
 	vcpu->arch.kvmi_step.rip = kvm_get_linear_rip(vcpu);
-	to_svm(vcpu)->vmcb->save.dr6 = DR6_ACTIVE_LOW;
+	svm_step_set_dr6(to_svm(vcpu), DR6_ACTIVE_LOW);
 
 	return svm_invoke_exit_handler(vcpu, SVM_EXIT_EXCP_BASE + DB_VECTOR);
 }

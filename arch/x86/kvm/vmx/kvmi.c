@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * KVM introspection on VMX: what the hardware intercepts for the tool
+ * KVM introspection on VMX: what the hardware intercepts for the tool, and
+ * the end of a step
  *
  * In vmcs01, which belongs to L1.  A change that is made while L2 runs takes
  * effect with the next nested exit.
@@ -10,6 +11,9 @@
 #include "vmx.h"
 #include "nested.h"
 #include "x86_ops.h"
+
+/* Of the pending debug exceptions: one of the breakpoints is enabled. */
+#define PENDING_DBG_ENABLED_BP	BIT(12)
 
 /*
  * Without unrestricted guest, KVM intercepts all of CR3 while the guest does
@@ -75,6 +79,45 @@ static void vmx_kvmi_update_desc(struct kvm_vcpu *vcpu)
 		secondary_exec_controls_setbit(vmx, SECONDARY_EXEC_DESC);
 	else
 		secondary_exec_controls_clearbit(vmx, SECONDARY_EXEC_DESC);
+}
+
+/**
+ * vmx_kvmi_monitor_trap - a step is over
+ * @vcpu: the vCPU
+ *
+ * The traps of the guest, or of a VMM that steps it, wait in the VMCS.  They would
+ * be lost if an interrupt or exception was injected now (SDM vol. 3, "Delivery of
+ * Pending Debug Exceptions after VM Entry").  So go on as if the trap had caused
+ * the exit.  In an interrupt shadow nothing is injected, and there it may have to
+ * wait for the next instruction.
+ *
+ * Return: 1 to go on with the guest, 0 to exit to user space.
+ */
+int vmx_kvmi_monitor_trap(struct kvm_vcpu *vcpu)
+{
+	const unsigned long debugged = KVM_GUESTDBG_SINGLESTEP |
+				       KVM_GUESTDBG_USE_HW_BP;
+	unsigned long traps = vmcs_readl(GUEST_PENDING_DBG_EXCEPTIONS);
+	struct kvm_run *run = vcpu->run;
+
+	if (!(traps & (DR6_BS | PENDING_DBG_ENABLED_BP)) ||
+	    vmx_get_interrupt_shadow(vcpu))
+		return 1;
+
+	vmcs_writel(GUEST_PENDING_DBG_EXCEPTIONS, 0);
+	traps &= ~PENDING_DBG_ENABLED_BP;
+	if (!(vcpu->guest_debug & debugged)) {
+		kvm_queue_exception_p(vcpu, DB_VECTOR, traps);
+		return 1;
+	}
+
+	run->exit_reason = KVM_EXIT_DEBUG;
+	run->debug.arch.exception = DB_VECTOR;
+	run->debug.arch.pc = kvm_get_linear_rip(vcpu);
+	run->debug.arch.dr6 = traps | DR6_ACTIVE_LOW;
+	run->debug.arch.dr7 = vmcs_readl(GUEST_DR7);
+
+	return 0;
 }
 
 /**

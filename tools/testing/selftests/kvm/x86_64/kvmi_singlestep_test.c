@@ -1337,6 +1337,64 @@ TEST_F_TIMEOUT(singlestep, interrupt, KVMI_TEST_TIMEOUT)
 		    got->frame[0].rflags);
 }
 
+extern char trap_and_irq_next[];
+
+static uint64_t guest_trap_and_irq(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	guest_begin(gva);
+	nr_irqs = 0;
+	x2apic_enable();
+	x2apic_write_reg(APIC_SPIV, APIC_SPIV_APIC_ENABLED | 0xff);
+	asm volatile("sti; nop" ::: "memory");
+	x2apic_write_reg(APIC_SELF_IPI, IRQ_VECTOR);
+	asm volatile("pushfq\n\t"
+		     "orq $0x100, (%%rsp)\n\t"
+		     "popfq\n\t"
+		     "nop\n"
+		     "trap_and_irq_next: nop\n\t"
+		     "nop\n\t"
+		     "cli" ::: "memory", "cc");
+
+	return nr_irqs;
+}
+
+/*
+ * The trap of an instruction comes before an interrupt that waits, at the end of
+ * a step as ever.
+ */
+TEST_F_TIMEOUT(singlestep, trap_and_interrupt, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct guest_results *got = kvmi_hva(env, RESULT_PAGE, 0);
+	const uint64_t next = (uint64_t)trap_and_irq_next;
+	struct kvmi_runner *r = &env->run[0];
+	struct kvmi_event ev;
+	uint32_t seq;
+	int i;
+
+	clear_pages(env);
+	seq = send_control(env, 0, 1);
+	kvmi_runner_do(r, guest_trap_and_irq, KVMI_TEST_GVA, 0);
+	wait_control(env, seq);
+	for (i = 0; i < MAX_STEPS; i++) {
+		kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_SINGLESTEP, &ev);
+		if (ev.common.arch.regs.rip == next)
+			break;
+		kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	}
+	TEST_ASSERT(i < MAX_STEPS, "it never got there");
+	TEST_ASSERT_EQ(got->nr_frames, 0);
+	control(env, 0, 0);
+	kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+
+	TEST_ASSERT_EQ(kvmi_runner_wait(r), 1);
+	TEST_ASSERT_EQ(got->nr_frames, 2);
+	TEST_ASSERT_EQ(got->frame[0].vector, DB_VECTOR);
+	TEST_ASSERT(got->frame[0].rip == next, "rip %#lx, want %#lx",
+		    got->frame[0].rip, next);
+	TEST_ASSERT_EQ(got->frame[1].vector, IRQ_VECTOR);
+}
+
 static uint64_t guest_halt(uint64_t gva, uint64_t val, uint64_t arg)
 {
 	guest_begin(gva);
