@@ -738,9 +738,6 @@ ROW(user_iretq_gdt, "iretq", .s = R, .g = R, .prep = prep_stack_iret, .native = 
 	.ring = RING_0_TO_3)
 ROW(user_iretq_code, "iretq; 1: nop", .s = R, .c = X, .g = R, .prep = prep_stack_iret,
 	.native = true, .ring = RING_0_TO_3)
-ROW(user_iretq_accessed, "iretq", .s = R, .g = RW, .prep = prep_stack_iret_user_new,
-	.native = true, .sregs = true, .ring = RING_0_TO_3,
-	.qemu = "does not set the accessed bit")
 
 /* A page of the kernel's: the guest's own #PF comes first. */
 #define H_ADDR	"0x10000000100"

@@ -586,11 +586,6 @@ PREP(stack_iret_new)
 	iret_frame(s, SEL_CODE_NEW, SEL_STACK_NEW);
 }
 
-PREP(stack_iret_user_new)
-{
-	iret_frame(s, SEL_UCODE, 0x93);
-}
-
 PREP(stack_iret_bad)
 {
 	iret_frame(s, SEL_NOTHING, data_sel());
