@@ -2,7 +2,7 @@
 /*
  * KVM introspection on x86: what the emulator knows exactly of an instruction
  *
- * To have the CPU execute an instruction costs about ten times as much as to
+ * To have the CPU execute an instruction costs about twice as much as to
  * emulate it (kvmi_root.c, kvmi_step.c).  So what guests do all the time is
  * emulated: moves, arithmetic, stacks and strings.  The list has what the
  * table of instructions in the selftests (kvmi_continue_test) compares with
