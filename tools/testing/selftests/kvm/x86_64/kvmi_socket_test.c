@@ -144,13 +144,17 @@ FIXTURE_TEARDOWN(sock)
 
 /* ---- a session ---- */
 
+/* Each vCPU has a word of its own, all in one page. */
+#define WORD(vcpu)	(8 + 64 * (vcpu))
+
 static void start_event(struct kvmi_env *env, unsigned int vcpu,
 			struct kvmi_event *ev)
 {
-	*(uint64_t *)kvmi_hva(env, 2, 8) = 1;
+	*(uint64_t *)kvmi_hva(env, 2, WORD(vcpu)) = 1;
 	kvmi_control_event(env, vcpu, KVMI_VCPU_EVENT_PF, true);
 	kvmi_set_page_access(&env->tool, kvmi_gpa(2, 0), R | X);
-	kvmi_runner_do(&env->run[vcpu], kvmi_insn_xadd, kvmi_gva(2, 8), 5);
+	kvmi_runner_do(&env->run[vcpu], kvmi_insn_xadd, kvmi_gva(2, WORD(vcpu)),
+		       5);
 	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, ev);
 	TEST_ASSERT_EQ(ev->vcpu, vcpu);
 }
@@ -174,7 +178,7 @@ TEST_F_TIMEOUT(sock, session, KVMI_TEST_TIMEOUT)
 					       NULL, 0, xsave, sizeof(xsave)), 0);
 		kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 		kvmi_runner_wait(&env->run[i]);
-		TEST_ASSERT_EQ(*(uint64_t *)kvmi_hva(env, 2, 8), 6);
+		TEST_ASSERT_EQ(*(uint64_t *)kvmi_hva(env, 2, WORD(i)), 6);
 	}
 
 	/* byte by byte */
@@ -265,6 +269,7 @@ TEST_F_TIMEOUT(sock, flood, KVMI_TEST_TIMEOUT)
 			kvmi_runner_go(&env->run[i]);
 			kvmi_runner_wait(&env->run[i]);
 		}
+		TEST_ASSERT_EQ(*(uint64_t *)kvmi_hva(env, 2, WORD(i)), 6);
 	}
 	kvmi_alive(&env->tool);
 }
@@ -325,7 +330,7 @@ TEST_F_TIMEOUT(sock, event_interrupted, KVMI_TEST_TIMEOUT)
 	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, true);
 	kvmi_set_page_access(&env->tool, kvmi_gpa(2, 0), R | X);
 	nr = fill(env);
-	kvmi_runner_do(r, kvmi_insn_xadd, kvmi_gva(2, 8), 5);
+	kvmi_runner_do(r, kvmi_insn_xadd, kvmi_gva(2, WORD(0)), 5);
 	for (i = 0; i < 5; i++) {
 		usleep(20000);
 		kvmi_runner_kick(r);
@@ -430,7 +435,7 @@ TEST_F_TIMEOUT(sock, preunhook_busy, KVMI_TEST_TIMEOUT)
 static void check_gone(struct kvmi_env *env,
 		       const FIXTURE_VARIANT(sock) *variant)
 {
-	kvmi_runner_do(&env->run[1], kvmi_insn_xadd, kvmi_gva(2, 8), 5);
+	kvmi_runner_do(&env->run[1], kvmi_insn_xadd, kvmi_gva(2, WORD(0)), 5);
 	kvmi_runner_wait(&env->run[1]);
 	TEST_ASSERT_EQ(*(uint64_t *)kvmi_hva(env, 2, 8), 11);
 	TEST_ASSERT(hook(env, variant), "no next tool");
