@@ -69,6 +69,8 @@ bool kvmi_inject_is_entering(struct kvm_vcpu *vcpu);
  * @id: the event
  * @actions: mask of the actions that the tool may choose from
  * @size: bytes at @data
+ * @reply_size: how much the reply may be longer than others: 0, or as long as
+ *	@value
  * @data: what is particular to the event
  * @value: what the instruction writes; replaced by the tool's reply, if that
  *	has a value
@@ -79,6 +81,7 @@ struct kvmi_insn_event {
 	u16 id;
 	u8 actions;
 	u8 size;
+	u8 reply_size;
 	u64 data[3];
 	u64 value;
 	int (*complete)(struct kvm_vcpu *vcpu);

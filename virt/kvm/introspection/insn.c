@@ -134,7 +134,7 @@ int kvmi_insn_resolve(struct kvm_vcpu *vcpu,
 
 	action = kvmi_vcpu_event_value(vcpu, event->id, event->actions,
 				       event->data, event->size,
-				       &insn->event.value);
+				       event->reply_size, &insn->event.value);
 	if (action < 0)
 		return action;
 

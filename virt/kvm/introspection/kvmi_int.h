@@ -337,7 +337,8 @@ bool kvmi_vcpu_has_reply(struct kvm_vcpu_introspection *vcpui);
 int kvmi_vcpu_event(struct kvm_vcpu *vcpu, u16 id, unsigned long actions,
 		    const void *data, size_t size);
 int kvmi_vcpu_event_value(struct kvm_vcpu *vcpu, u16 id, unsigned long actions,
-			  const void *data, size_t size, u64 *value);
+			  const void *data, size_t size, u8 reply_size,
+			  u64 *value);
 int kvmi_vcpu_crash(struct kvm_vcpu *vcpu);
 
 /* vcpu_cmd.c */

@@ -186,7 +186,7 @@ bool kvmi_pf_is_relaxing(struct kvm_vcpu *vcpu)
 
 static int kvmi_pf_add_relax(struct kvmi_pf *pf)
 {
-	/* More than the stack, IDT, GDT, TSS and all of their page tables. */
+	/* More than what one delivery accesses, and all page tables for that */
 	if (WARN_ON_ONCE(pf->nr_relax == ARRAY_SIZE(pf->relax)))
 		pf->nr_relax = 0;
 

@@ -2,8 +2,8 @@
 /*
  * KVM introspection: the tool's access to guest memory
  *
- * The tool sees what a device sees: memory of the normal address space (not
- * SMM's), whatever restrictions there are, through the VMM's mapping of it.
+ * The tool sees what a device sees: memory of the first address space, whatever
+ * restrictions there are, through the VMM's mapping of it.
  *
  * Faulting in the VMM's page may take for ever, so it is done with no lock
  * that the VMM may need and can be interrupted (kvmi_hangup_work()).  The

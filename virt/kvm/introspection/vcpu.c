@@ -233,25 +233,14 @@ bool kvmi_vcpu_has_reply(struct kvm_vcpu_introspection *vcpui)
 	return smp_load_acquire(&vcpui->ev.state) == KVMI_EV_REPLIED;
 }
 
-static u8 kvmi_reply_size(u16 id)
-{
-	switch (id) {
-	case KVMI_VCPU_EVENT_CR:
-		return sizeof(struct kvmi_vcpu_event_cr_reply);
-	case KVMI_VCPU_EVENT_MSR:
-		return sizeof(struct kvmi_vcpu_event_msr_reply);
-	default:
-		return 0;
-	}
-}
-
-static void kvmi_start_event(struct kvm_vcpu_introspection *vcpui, u16 id)
+static void kvmi_start_event(struct kvm_vcpu_introspection *vcpui, u16 id,
+			     u8 reply_size)
 {
 	spin_lock(&vcpui->lock);
 	memset(&vcpui->ev, 0, sizeof(vcpui->ev));
 	vcpui->ev.id = id;
 	vcpui->ev.seq = kvmi_get_seq(vcpui->kvmi);
-	vcpui->ev.reply_size = kvmi_reply_size(id);
+	vcpui->ev.reply_size = reply_size;
 	vcpui->ev.state = KVMI_EV_SENT;
 	spin_unlock(&vcpui->lock);
 
@@ -377,12 +366,12 @@ static void kvmi_count_event(struct kvm_vcpu *vcpu, u16 id)
 /* Returns 0, or -EINTR if a signal came first. */
 static int kvmi_deliver_event(struct kvm_vcpu *vcpu,
 			      struct kvm_vcpu_introspection *vcpui, u16 id,
-			      const void *data, size_t size)
+			      const void *data, size_t size, u8 reply_size)
 {
 	int r;
 
 	if (vcpui->ev.state == KVMI_EV_NONE) {
-		kvmi_start_event(vcpui, id);
+		kvmi_start_event(vcpui, id, reply_size);
 		r = kvmi_send_event(vcpu, vcpui, data, size);
 		if (r == -EINTR) {
 			kvmi_end_event(vcpui);
@@ -398,55 +387,16 @@ static int kvmi_deliver_event(struct kvm_vcpu *vcpu,
 	return kvmi_wait_for_reply(vcpu, vcpui);
 }
 
-/**
- * kvmi_vcpu_event_value - send an event whose reply has a value, and wait
- * @vcpu: the vCPU, on its thread; its kvm->srcu section is left meanwhile
- * @id: the event; the one under way if there is one
- * @actions: mask of the actions that the tool may choose from
- * @data: what is particular to the event
- * @size: bytes at @data
- * @value: replaced by the value in the reply, if the event has one and there
- *	is a reply
- *
- * Return: as kvmi_vcpu_event().
- */
-int kvmi_vcpu_event_value(struct kvm_vcpu *vcpu, u16 id, unsigned long actions,
-			  const void *data, size_t size, u64 *value)
-{
-	struct kvm_vcpu_introspection *vcpui = vcpu->kvmi;
-	int action;
-
-	action = kvmi_vcpu_event(vcpu, id, actions, data, size);
-	if (action < 0)
-		return action;
-
-	/* The event has ended, but what came with its reply is still there. */
-	if (vcpui->ev.replied && vcpui->ev.reply_size)
-		memcpy(value, vcpui->ev.reply, sizeof(*value));
-
-	return action;
-}
-
-/**
- * kvmi_vcpu_event - send an event, unless it is sent already, and wait
- * @vcpu: the vCPU, on its thread; its kvm->srcu section is left meanwhile
- * @id: the event; the one under way if there is one
- * @actions: mask of the actions that the tool may choose from
- * @data: what is particular to the event
- * @size: bytes at @data
- *
- * Return: the tool's KVMI_EVENT_ACTION_*, CONTINUE if there is no tool any
- * more; or -EINTR if a signal is pending, it is to be called again then.
- */
-int kvmi_vcpu_event(struct kvm_vcpu *vcpu, u16 id, unsigned long actions,
-		    const void *data, size_t size)
+static int __kvmi_vcpu_event(struct kvm_vcpu *vcpu, u16 id,
+			     unsigned long actions, const void *data,
+			     size_t size, u8 reply_size)
 {
 	struct kvm_vcpu_introspection *vcpui = vcpu->kvmi;
 	int action = KVMI_EVENT_ACTION_CONTINUE;
 	int r;
 
 	kvm_vcpu_srcu_read_unlock(vcpu);
-	r = kvmi_deliver_event(vcpu, vcpui, id, data, size);
+	r = kvmi_deliver_event(vcpu, vcpui, id, data, size, reply_size);
 	/*
 	 * A thread that has slept has work to do before it enters the guest, and
 	 * would find that out when it has prepared for it.  Signals can wait.
@@ -475,6 +425,54 @@ int kvmi_vcpu_event(struct kvm_vcpu *vcpu, u16 id, unsigned long actions,
 
 	trace_kvmi_action(vcpu->vcpu_idx, vcpui->ev.id, vcpui->ev.seq, action);
 	kvmi_end_event(vcpui);
+
+	return action;
+}
+
+/**
+ * kvmi_vcpu_event - send an event, unless it is sent already, and wait
+ * @vcpu: the vCPU, on its thread; its kvm->srcu section is left meanwhile
+ * @id: the event; the one under way if there is one
+ * @actions: mask of the actions that the tool may choose from
+ * @data: what is particular to the event
+ * @size: bytes at @data
+ *
+ * Return: the tool's KVMI_EVENT_ACTION_*, CONTINUE if there is no tool any
+ * more; or -EINTR if a signal is pending, it is to be called again then.
+ */
+int kvmi_vcpu_event(struct kvm_vcpu *vcpu, u16 id, unsigned long actions,
+		    const void *data, size_t size)
+{
+	return __kvmi_vcpu_event(vcpu, id, actions, data, size, 0);
+}
+
+/**
+ * kvmi_vcpu_event_value - send an event whose reply has a value, and wait
+ * @vcpu: the vCPU, on its thread; its kvm->srcu section is left meanwhile
+ * @id: the event; the one under way if there is one
+ * @actions: mask of the actions that the tool may choose from
+ * @data: what is particular to the event
+ * @size: bytes at @data
+ * @reply_size: bytes that the value may have in the reply, or 0
+ * @value: replaced by the value in the reply, if the event has one and there
+ *	is a reply
+ *
+ * Return: as kvmi_vcpu_event().
+ */
+int kvmi_vcpu_event_value(struct kvm_vcpu *vcpu, u16 id, unsigned long actions,
+			  const void *data, size_t size, u8 reply_size,
+			  u64 *value)
+{
+	struct kvm_vcpu_introspection *vcpui = vcpu->kvmi;
+	int action;
+
+	action = __kvmi_vcpu_event(vcpu, id, actions, data, size, reply_size);
+	if (action < 0)
+		return action;
+
+	/* The event has ended, but what came with its reply is still there. */
+	if (vcpui->ev.replied && vcpui->ev.reply_size)
+		memcpy(value, vcpui->ev.reply, sizeof(*value));
 
 	return action;
 }
