@@ -20,12 +20,14 @@
 
 #define PAGE		3	/* the restricted one */
 #define STOP_PAGE	5
+#define PML4_PAGE	8
 
 /* In the restricted page: what either vCPU uses, and code */
 #define DATA_0		0x100
 #define DATA_1		0x800
 #define CODE_0		0xa00
 #define CODE_1		0xc00
+#define CODE_CR3	0xe00
 
 /* The stack that grows down to what the first vCPU uses */
 #define STACK_TOP	0x7f0
@@ -44,6 +46,9 @@ KVMI_INSN(native);
 /* ... or of the code at @gva */
 KVMI_INSN(code);
 extern char native_code[], native_code_end[];
+/* The same, with code that changes CR3: to @arg, and back the next time. */
+KVMI_INSN(switch);
+extern char cr3_code[], cr3_code_end[];
 
 /* Reads 8 bytes at @gva, and KVM cannot emulate it. */
 KVMI_INSN(fild);
@@ -84,6 +89,17 @@ asm(".pushsection .text\n"
 	"paddd %xmm1, %xmm2\n\t"
 	"ret\n"
 	"native_code_end:\n"
+	"kvmi_insn_switch:\n\t"
+	"mov %cr3, %r8\n"
+	"1: call *%rdi\n\t"
+	"xchg %rdx, %r8\n\t"
+	"dec %rsi\n\t"
+	"jnz 1b\n\t"
+	"ret\n"
+	"cr3_code:\n\t"
+	"mov %rdx, %cr3\n\t"
+	"ret\n"
+	"cr3_code_end:\n"
 	"kvmi_insn_fild:\n\t"
 	"fildll (%rdi)\n\t"
 	"push %rax\n\t"
@@ -134,12 +150,19 @@ FIXTURE_SETUP(smp)
 	kvmi_env_create(env, 2);
 	memcpy(kvmi_hva(env, PAGE, CODE_0), native_code,
 	       native_code_end - native_code);
+	memcpy(kvmi_hva(env, PAGE, CODE_CR3), cr3_code,
+	       cr3_code_end - cr3_code);
 	/* ret */
 	memset(kvmi_hva(env, PAGE, CODE_1), 0xc3, 16);
 	kvmi_env_hook(env);
 	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, true);
 	kvmi_control_event(env, 1, KVMI_VCPU_EVENT_PF, true);
 	self->can_step = kvmi_can_step(&env->tool);
+
+	/* all that there is, by way of another page */
+	memcpy(kvmi_hva(env, PML4_PAGE, 0),
+	       addr_gpa2hva(env->vm, env->vm->pgd), PAGE_SIZE);
+	env->run[0].req->arg = kvmi_gpa(PML4_PAGE, 0);
 }
 
 FIXTURE_TEARDOWN(smp)
@@ -255,6 +278,12 @@ static const struct form code = {
 	.insn = kvmi_insn_code, .offset = CODE_0, .x = 2,
 };
 
+/* It ends with the CR3 that it begins with. */
+static_assert(ROUNDS % 2 == 0);
+static const struct form switches = {
+	.insn = kvmi_insn_switch, .offset = CODE_CR3, .x = 2,
+};
+
 /* The IDT is read, or a frame pushed; then the handler goes on with the stack. */
 static const struct form idt = {
 	.insn = kvmi_insn_ud, .times = DELIVERIES,
@@ -352,6 +381,16 @@ TEST_F_TIMEOUT(smp, native_code_and_writes, KVMI_TEST_TIMEOUT)
 		SKIP(return, CANNOT_STEP);
 
 	check(&self->env, 0, &code, kvmi_insn_hammer_write);
+}
+
+/* What the step began with is not what the vCPU has to be taken off again. */
+TEST_F_TIMEOUT(smp, cr3_and_fetches, KVMI_TEST_TIMEOUT)
+{
+	if (!self->can_step)
+		SKIP(return, CANNOT_STEP);
+
+	check(&self->env, 0, &switches, kvmi_insn_hammer_exec);
+	check(&self->env, R | W, &switches, kvmi_insn_hammer_exec);
 }
 
 static void skip_ud(struct ex_regs *regs)
