@@ -31,6 +31,10 @@ int kvmi_arch_hook(struct kvm *kvm)
 	return 0;
 }
 
+/**
+ * kvmi_arch_unhook - a session has ended, or came to nothing
+ * @kvm: the VM; kvm->kvmi.lock is held
+ */
 void kvmi_arch_unhook(struct kvm *kvm)
 {
 	kvmi_arch_step_stop(kvm);
@@ -48,6 +52,10 @@ bool kvmi_arch_vcpu_can_be_introspected(struct kvm_vcpu *vcpu)
 	return READ_ONCE(vcpu->arch.mp_state) != KVM_MP_STATE_UNINITIALIZED;
 }
 
+/**
+ * kvmi_arch_get_features - say what this host can do
+ * @features: all zero, to be filled in
+ */
 void kvmi_arch_get_features(struct kvmi_features *features)
 {
 	features->max_gfn = 1;
@@ -117,6 +125,12 @@ static int kvmi_get_registers(struct kvm_vcpu *vcpu, const u32 *indices,
 	return 0;
 }
 
+/**
+ * kvmi_arch_cmd_vcpu_get_registers - carry out KVMI_VCPU_GET_REGISTERS
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_arch_cmd_vcpu_get_registers(const struct kvmi_request *req)
 {
 	const struct kvmi_vcpu_get_registers *cmd = req->fixed;
@@ -198,6 +212,12 @@ gpa_t kvmi_arch_translate_gva(struct kvm_vcpu *vcpu, gva_t gva)
 	return kvm_mmu_gva_to_gpa_system(vcpu, gva, NULL);
 }
 
+/**
+ * kvmi_arch_cmd_vcpu_get_info - carry out KVMI_VCPU_GET_INFO
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_arch_cmd_vcpu_get_info(const struct kvmi_request *req)
 {
 	struct kvmi_vcpu_get_info_reply rpl = { };
@@ -208,6 +228,12 @@ int kvmi_arch_cmd_vcpu_get_info(const struct kvmi_request *req)
 	return kvmi_reply(req, 0, &rpl, sizeof(rpl));
 }
 
+/**
+ * kvmi_arch_cmd_vcpu_get_cpuid - carry out KVMI_VCPU_GET_CPUID
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_arch_cmd_vcpu_get_cpuid(const struct kvmi_request *req)
 {
 	const struct kvmi_vcpu_get_cpuid *cmd = req->fixed;
@@ -227,6 +253,12 @@ int kvmi_arch_cmd_vcpu_get_cpuid(const struct kvmi_request *req)
 	return kvmi_reply(req, 0, &rpl, sizeof(rpl));
 }
 
+/**
+ * kvmi_arch_cmd_vcpu_get_xcr - carry out KVMI_VCPU_GET_XCR
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_arch_cmd_vcpu_get_xcr(const struct kvmi_request *req)
 {
 	const struct kvmi_vcpu_get_xcr *cmd = req->fixed;
@@ -272,6 +304,12 @@ static int kvmi_set_xsave(struct kvm_vcpu *vcpu, struct kvm_xsave *xsave)
 	return r;
 }
 
+/**
+ * kvmi_arch_cmd_vcpu_get_xsave - carry out KVMI_VCPU_GET_XSAVE
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_arch_cmd_vcpu_get_xsave(const struct kvmi_request *req)
 {
 	struct kvmi_vcpu_get_xsave_reply *rpl;
@@ -289,7 +327,14 @@ int kvmi_arch_cmd_vcpu_get_xsave(const struct kvmi_request *req)
 	return err;
 }
 
-/* What does not fit into the message stays as it is. */
+/**
+ * kvmi_arch_cmd_vcpu_set_xsave - carry out KVMI_VCPU_SET_XSAVE
+ * @req: the request
+ *
+ * What does not fit into the message stays as it is.
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_arch_cmd_vcpu_set_xsave(const struct kvmi_request *req)
 {
 	const struct kvmi_vcpu_set_xsave *cmd = req->data;

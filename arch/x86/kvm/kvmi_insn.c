@@ -43,7 +43,12 @@ static bool kvmi_wants_insn(struct kvm_vcpu *vcpu, u16 id)
 	       kvmi_is_event_enabled(vcpu, id);
 }
 
-/* Does the emulator look for what concerns the tool? */
+/**
+ * __kvmi_emulates_for_tool - has the emulator to ask about instructions?
+ * @vcpu: the vCPU
+ *
+ * Return: true if it has to call kvmi_emulator_intercept().
+ */
 bool __kvmi_emulates_for_tool(struct kvm_vcpu *vcpu)
 {
 	return !is_guest_mode(vcpu) && !is_smm(vcpu) &&
@@ -159,6 +164,14 @@ static int kvmi_complete_cr4(struct kvm_vcpu *vcpu)
 	return __kvmi_complete_cr(vcpu, 4);
 }
 
+/**
+ * __kvmi_write_cr - the guest writes a control register
+ * @vcpu: the vCPU
+ * @cr: 0, 3 or 4, and selected
+ * @val: the value
+ *
+ * Return: true if the instruction is given up, to ask the tool first.
+ */
 bool __kvmi_write_cr(struct kvm_vcpu *vcpu, int cr, unsigned long val)
 {
 	return kvmi_raise_cr(vcpu, cr, val, cr == 0 ? kvmi_complete_cr0 :
@@ -167,6 +180,14 @@ bool __kvmi_write_cr(struct kvm_vcpu *vcpu, int cr, unsigned long val)
 }
 EXPORT_SYMBOL_GPL(__kvmi_write_cr);
 
+/**
+ * __kvmi_set_emulated_cr - write the tool's value, if it has replied one
+ * @vcpu: the vCPU
+ * @cr: the register that the emulator is about to write
+ * @err: set to the outcome of the write
+ *
+ * Return: false if the emulator is to write the guest's value.
+ */
 bool __kvmi_set_emulated_cr(struct kvm_vcpu *vcpu, int cr, int *err)
 {
 	u64 val;
@@ -227,6 +248,14 @@ static bool kvmi_raise_msr(struct kvm_vcpu *vcpu, u32 msr, u64 data,
 	return true;
 }
 
+/**
+ * __kvmi_wrmsr - the guest executes WRMSR
+ * @vcpu: the vCPU
+ * @msr: the MSR
+ * @data: the value, replaced by the tool's if it has replied
+ *
+ * Return: true if the instruction is given up, to ask the tool first.
+ */
 bool __kvmi_wrmsr(struct kvm_vcpu *vcpu, u32 msr, u64 *data)
 {
 	return !kvmi_insn_answer(vcpu, KVMI_VCPU_EVENT_MSR, msr, data) &&
@@ -234,6 +263,14 @@ bool __kvmi_wrmsr(struct kvm_vcpu *vcpu, u32 msr, u64 *data)
 	       kvmi_raise_msr(vcpu, msr, *data, kvm_emulate_wrmsr);
 }
 
+/**
+ * __kvmi_emulated_msr - what the emulator is to write to an MSR
+ * @vcpu: the vCPU
+ * @msr: the MSR
+ * @data: what the guest wants
+ *
+ * Return: the tool's value if it has replied, or else @data.
+ */
 u64 __kvmi_emulated_msr(struct kvm_vcpu *vcpu, u32 msr, u64 data)
 {
 	kvmi_insn_answer(vcpu, KVMI_VCPU_EVENT_MSR, msr, &data);
@@ -266,6 +303,14 @@ static bool kvmi_raise_xsetbv(struct kvm_vcpu *vcpu, u32 xcr, u64 val,
 	return true;
 }
 
+/**
+ * __kvmi_xsetbv - the guest executes XSETBV
+ * @vcpu: the vCPU
+ * @xcr: the register
+ * @val: the value
+ *
+ * Return: true if the instruction is given up, to ask the tool first.
+ */
 bool __kvmi_xsetbv(struct kvm_vcpu *vcpu, u32 xcr, u64 val)
 {
 	return kvmi_raise_xsetbv(vcpu, xcr, val, kvm_emulate_xsetbv);
@@ -293,6 +338,12 @@ static int kvmi_complete_hypercall(struct kvm_vcpu *vcpu)
 	return kvm_skip_emulated_instruction(vcpu);
 }
 
+/**
+ * __kvmi_hypercall - the guest makes a hypercall
+ * @vcpu: the vCPU
+ *
+ * Return: true if it is one for the tool, which is asked first.
+ */
 bool __kvmi_hypercall(struct kvm_vcpu *vcpu)
 {
 	static const struct kvmi_insn_event event = {
@@ -351,6 +402,13 @@ static u8 kvmi_insn_len(struct kvm_vcpu *vcpu)
 	return ctxt->fetch.ptr - ctxt->fetch.data;
 }
 
+/**
+ * __kvmi_breakpoint - the guest has come to an intercepted INT3
+ * @vcpu: the vCPU
+ * @insn_len: the length of the instruction, or 0 if that is not known
+ *
+ * Return: false if it is for the VMM alone; else all is done, or will be.
+ */
 bool __kvmi_breakpoint(struct kvm_vcpu *vcpu, u32 insn_len)
 {
 	struct kvmi_vcpu_event_breakpoint *bp;

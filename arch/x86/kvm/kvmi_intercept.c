@@ -44,6 +44,11 @@ static int kvmi_msr_bit(u32 msr)
 	return -1;
 }
 
+/**
+ * __kvmi_intercepts_msr - has the tool selected an MSR?
+ * @vcpu: the vCPU, one that has something intercepted
+ * @msr: the MSR
+ */
 bool __kvmi_intercepts_msr(struct kvm_vcpu *vcpu, u32 msr)
 {
 	int bit = kvmi_msr_bit(msr);
@@ -84,6 +89,10 @@ void kvmi_arch_free_intercepts(struct kvm_vcpu *vcpu)
 	static_branch_dec(&kvmi_hooked_key);
 }
 
+/**
+ * __kvmi_refresh_intercepts - compute anew what is intercepted, MSRs excepted
+ * @vcpu: the vCPU, one that has or had something intercepted
+ */
 void __kvmi_refresh_intercepts(struct kvm_vcpu *vcpu)
 {
 	kvm_x86_call(update_exception_bitmap)(vcpu);
@@ -265,6 +274,12 @@ static int kvmi_select_cr(struct kvm_vcpu *vcpu, u8 cr, bool enable)
 	return 0;
 }
 
+/**
+ * kvmi_arch_cmd_vcpu_control_cr - carry out KVMI_VCPU_CONTROL_CR
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_arch_cmd_vcpu_control_cr(const struct kvmi_request *req)
 {
 	const struct kvmi_vcpu_control_cr *cmd = req->fixed;
@@ -302,6 +317,12 @@ static int kvmi_select_msr(struct kvm_vcpu *vcpu, int bit, bool enable)
 	return 0;
 }
 
+/**
+ * kvmi_arch_cmd_vcpu_control_msr - carry out KVMI_VCPU_CONTROL_MSR
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_arch_cmd_vcpu_control_msr(const struct kvmi_request *req)
 {
 	const struct kvmi_vcpu_control_msr *cmd = req->fixed;

@@ -85,6 +85,12 @@ static u8 kvmi_mtrr_type(const struct kvm_mtrr *mtrr, gpa_t gpa)
 	return kvmi_variable_mtrr_type(mtrr, gpa);
 }
 
+/**
+ * kvmi_arch_cmd_vcpu_get_mtrr_type - carry out KVMI_VCPU_GET_MTRR_TYPE
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_arch_cmd_vcpu_get_mtrr_type(const struct kvmi_request *req)
 {
 	const struct kvmi_vcpu_get_mtrr_type *cmd = req->fixed;

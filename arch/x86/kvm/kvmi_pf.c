@@ -197,9 +197,13 @@ static bool kvmi_has_read_mmio(struct kvm_vcpu *vcpu)
 	return vcpu->mmio_nr_fragments && !vcpu->mmio_is_write;
 }
 
-/*
- * An instruction that is given up is started again from the beginning, but
- * what it has read from a device must not be read twice.
+/**
+ * kvmi_give_up_insn - the emulator leaves an instruction, to begin it anew
+ * @vcpu: the vCPU
+ * @access: the kind of access that it is given up for, or 0
+ *
+ * It is started again from the beginning, but what it has read from a device
+ * must not be read twice.
  */
 void kvmi_give_up_insn(struct kvm_vcpu *vcpu, u8 access)
 {
@@ -373,6 +377,11 @@ bool __kvmi_emulator_gpa(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access)
 	       kvmi_emulator_access_gpa(vcpu, gva, gpa, access);
 }
 
+/**
+ * kvmi_arch_get_insn - note where a vCPU is
+ * @vcpu: the vCPU, on its thread
+ * @insn: set to what tells this attempt to execute an instruction from others
+ */
 void kvmi_arch_get_insn(struct kvm_vcpu *vcpu, struct kvmi_arch_insn *insn)
 {
 	struct kvmi_step *step = &vcpu->arch.kvmi_step;

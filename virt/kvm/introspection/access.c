@@ -322,6 +322,12 @@ out_unlock:
 	return err;
 }
 
+/**
+ * kvmi_cmd_vm_set_page_access - carry out KVMI_VM_SET_PAGE_ACCESS
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_cmd_vm_set_page_access(const struct kvmi_request *req)
 {
 	const struct kvmi_vm_set_page_access *cmd = req->fixed;

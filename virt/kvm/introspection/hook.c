@@ -26,6 +26,10 @@ static const u16 kvmi_always_allowed[] = {
 	KVMI_VM_CHECK_EVENT,
 };
 
+/**
+ * kvmi_create_vm - prepare a new VM for introspection
+ * @kvm: the VM, nobody else knows it yet
+ */
 void kvmi_create_vm(struct kvm *kvm)
 {
 	mutex_init(&kvm->kvmi.lock);

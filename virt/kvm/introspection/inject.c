@@ -23,6 +23,12 @@ static bool kvmi_is_injecting(struct kvm_vcpu_introspection *vcpui)
 		!kvmi_is_event_under_way(vcpui, KVMI_VCPU_EVENT_TRAP));
 }
 
+/**
+ * kvmi_cmd_vcpu_inject_exception - carry out KVMI_VCPU_INJECT_EXCEPTION
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_cmd_vcpu_inject_exception(const struct kvmi_request *req)
 {
 	struct kvm_vcpu_introspection *vcpui = req->vcpu->kvmi;

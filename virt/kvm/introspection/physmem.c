@@ -144,6 +144,12 @@ static int kvmi_access_memory(struct kvm *kvm, gpa_t gpa, void *buf,
 	return err;
 }
 
+/**
+ * kvmi_cmd_vm_read_physical - carry out KVMI_VM_READ_PHYSICAL
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_cmd_vm_read_physical(const struct kvmi_request *req)
 {
 	const struct kvmi_vm_read_physical *cmd = req->fixed;
@@ -165,6 +171,12 @@ int kvmi_cmd_vm_read_physical(const struct kvmi_request *req)
 	return err;
 }
 
+/**
+ * kvmi_cmd_vm_write_physical - carry out KVMI_VM_WRITE_PHYSICAL
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_cmd_vm_write_physical(const struct kvmi_request *req)
 {
 	const struct kvmi_vm_write_physical *cmd = req->fixed;

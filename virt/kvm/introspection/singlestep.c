@@ -21,6 +21,12 @@ bool kvmi_is_singlestepping(struct kvm_vcpu_introspection *vcpui)
 	       test_bit(KVMI_VCPU_EVENT_SINGLESTEP, vcpui->events);
 }
 
+/**
+ * kvmi_cmd_vcpu_control_singlestep - carry out KVMI_VCPU_CONTROL_SINGLESTEP
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_cmd_vcpu_control_singlestep(const struct kvmi_request *req)
 {
 	const struct kvmi_vcpu_control_singlestep *cmd = req->fixed;

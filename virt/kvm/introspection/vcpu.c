@@ -21,6 +21,12 @@
 #include <trace/events/kvmi.h>
 #include "kvmi_int.h"
 
+/**
+ * kvmi_vcpu_alloc - what a vCPU has as long as its session
+ * @kvmi: the session
+ *
+ * Return: NULL if there is not enough memory.
+ */
 struct kvm_vcpu_introspection *kvmi_vcpu_alloc(struct kvm_introspection *kvmi)
 {
 	struct kvm_vcpu_introspection *vcpui;
@@ -37,6 +43,10 @@ struct kvm_vcpu_introspection *kvmi_vcpu_alloc(struct kvm_introspection *kvmi)
 	return vcpui;
 }
 
+/**
+ * kvmi_vcpu_free - free it, and the commands that still wait in it
+ * @vcpui: of a vCPU that nobody looks at any more, or NULL
+ */
 void kvmi_vcpu_free(struct kvm_vcpu_introspection *vcpui)
 {
 	struct kvmi_job *job, *next;
@@ -561,6 +571,10 @@ static int kvmi_serve_vcpu(struct kvm_vcpu *vcpu,
 	return 1;
 }
 
+/**
+ * __kvmi_vcpu_has_work - must kvmi_vcpu_do_work() run before the guest?
+ * @vcpu: the vCPU, on its thread, in a kvm->srcu section
+ */
 bool __kvmi_vcpu_has_work(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);

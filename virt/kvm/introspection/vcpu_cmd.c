@@ -18,6 +18,12 @@ kvmi_are_event_flags_valid(const struct kvmi_vcpu_control_events *cmd)
 		kvmi_arch_reports_walks());
 }
 
+/**
+ * kvmi_cmd_vcpu_control_events - carry out KVMI_VCPU_CONTROL_EVENTS
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_cmd_vcpu_control_events(const struct kvmi_request *req)
 {
 	struct kvm_vcpu_introspection *vcpui = req->vcpu->kvmi;
@@ -44,7 +50,14 @@ int kvmi_cmd_vcpu_control_events(const struct kvmi_request *req)
 	return kvmi_reply(req, err, NULL, 0);
 }
 
-/* A vCPU goes on with the registers that it is given when its event ends. */
+/**
+ * kvmi_cmd_vcpu_set_registers - carry out KVMI_VCPU_SET_REGISTERS
+ * @req: the request
+ *
+ * A vCPU goes on with the registers that it is given when its event ends.
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_cmd_vcpu_set_registers(const struct kvmi_request *req)
 {
 	struct kvm_vcpu_introspection *vcpui = req->vcpu->kvmi;
@@ -64,6 +77,12 @@ int kvmi_cmd_vcpu_set_registers(const struct kvmi_request *req)
 	return kvmi_reply(req, err, NULL, 0);
 }
 
+/**
+ * kvmi_cmd_vcpu_translate_gva - carry out KVMI_VCPU_TRANSLATE_GVA
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_cmd_vcpu_translate_gva(const struct kvmi_request *req)
 {
 	const struct kvmi_vcpu_translate_gva *cmd = req->fixed;

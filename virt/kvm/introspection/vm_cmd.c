@@ -13,6 +13,12 @@
 /* v12 lets 1002 of them wait: "more than 1001" was its test. */
 #define KVMI_MAX_PAUSE_REQUESTS	1001
 
+/**
+ * kvmi_cmd_get_version - carry out KVMI_GET_VERSION
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_cmd_get_version(const struct kvmi_request *req)
 {
 	struct kvmi_get_version_reply rpl = {
@@ -25,6 +31,12 @@ int kvmi_cmd_get_version(const struct kvmi_request *req)
 	return kvmi_reply(req, 0, &rpl, sizeof(rpl));
 }
 
+/**
+ * kvmi_cmd_vm_check_command - carry out KVMI_VM_CHECK_COMMAND
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_cmd_vm_check_command(const struct kvmi_request *req)
 {
 	const struct kvmi_vm_check_command *cmd = req->fixed;
@@ -40,6 +52,12 @@ int kvmi_cmd_vm_check_command(const struct kvmi_request *req)
 	return kvmi_reply(req, err, NULL, 0);
 }
 
+/**
+ * kvmi_cmd_vm_check_event - carry out KVMI_VM_CHECK_EVENT
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_cmd_vm_check_event(const struct kvmi_request *req)
 {
 	const struct kvmi_vm_check_event *cmd = req->fixed;
@@ -55,6 +73,12 @@ int kvmi_cmd_vm_check_event(const struct kvmi_request *req)
 	return kvmi_reply(req, err, NULL, 0);
 }
 
+/**
+ * kvmi_cmd_vm_get_info - carry out KVMI_VM_GET_INFO
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_cmd_vm_get_info(const struct kvmi_request *req)
 {
 	struct kvmi_vm_get_info_reply rpl = {
@@ -64,6 +88,12 @@ int kvmi_cmd_vm_get_info(const struct kvmi_request *req)
 	return kvmi_reply(req, 0, &rpl, sizeof(rpl));
 }
 
+/**
+ * kvmi_cmd_vm_control_events - carry out KVMI_VM_CONTROL_EVENTS
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_cmd_vm_control_events(const struct kvmi_request *req)
 {
 	const struct kvmi_vm_control_events *cmd = req->fixed;
@@ -119,6 +149,12 @@ static int kvmi_pause_vcpu(struct kvm_introspection *kvmi, u16 index, bool wait)
 	return 0;
 }
 
+/**
+ * kvmi_cmd_vm_pause_vcpu - carry out KVMI_VM_PAUSE_VCPU
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_cmd_vm_pause_vcpu(const struct kvmi_request *req)
 {
 	const struct kvmi_vm_pause_vcpu *cmd = req->fixed;
@@ -134,6 +170,12 @@ int kvmi_cmd_vm_pause_vcpu(const struct kvmi_request *req)
 	return kvmi_reply(req, err, NULL, 0);
 }
 
+/**
+ * kvmi_cmd_vm_control_cleanup - carry out KVMI_VM_CONTROL_CLEANUP
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_cmd_vm_control_cleanup(const struct kvmi_request *req)
 {
 	const struct kvmi_vm_control_cleanup *cmd = req->fixed;
@@ -165,6 +207,12 @@ static gfn_t kvmi_get_max_gfn(struct kvm *kvm)
 	return max;
 }
 
+/**
+ * kvmi_cmd_vm_get_max_gfn - carry out KVMI_VM_GET_MAX_GFN
+ * @req: the request
+ *
+ * Return: as kvmi_reply().
+ */
 int kvmi_cmd_vm_get_max_gfn(const struct kvmi_request *req)
 {
 	struct kvmi_vm_get_max_gfn_reply rpl = {
