@@ -1508,7 +1508,7 @@ static bool is_qemu_wrong(const struct row *row)
 		const void *table = w->pages + PAGE_G * PAGE_SIZE;
 		const struct state *state = &w->state;
 
-		wrong = !run(row, all_flags[i], w) ||
+		wrong = !run(row, all_flags[i], w, false) ||
 			state->fault != row->fault ||
 			!(state->gpr[RSP] >> 32) ||
 			((row->g & W) && !memcmp(table, gdt, PAGE_SIZE)) ||
@@ -1519,7 +1519,7 @@ static bool is_qemu_wrong(const struct row *row)
 
 		/* This takes the right to write from all pages. */
 		vm_mem_region_set_flags(env.vm, KVMI_TEST_SLOT, logging);
-		if (run(row, all_flags[i], &got)) {
+		if (run(row, all_flags[i], &got, false)) {
 			compare_states(state, &got.state);
 			compare("memory at", w->pages, got.pages,
 				sizeof(got.pages));
