@@ -11,11 +11,16 @@
  * The emulator decodes more than it knows.  It takes VEX, EVEX and XOP prefixes
  * for the instructions which they are outside of 64-bit mode, and TZCNT and
  * LZCNT for BSF and BSR.
+ *
+ * Besides, what it knows depends on where: it has no atomic access across two
+ * pages.
  */
 
+#include <linux/cache.h>
 #include <linux/kvm_host.h>
 #include "kvm_emulate.h"
 #include "kvmi.h"
+#include "x86.h"
 
 static bool kvmi_is_group_exact(const struct x86_emulate_ctxt *ctxt)
 {
@@ -90,7 +95,7 @@ static bool kvmi_is_two_byte_exact(const struct x86_emulate_ctxt *ctxt)
 }
 
 /**
- * kvmi_emulator_is_exact - does the emulator do all that the CPU would?
+ * kvmi_emulator_is_exact - does the emulator know all that the CPU would do?
  * @ctxt: the instruction, decoded
  */
 bool kvmi_emulator_is_exact(const struct x86_emulate_ctxt *ctxt)
@@ -103,6 +108,59 @@ bool kvmi_emulator_is_exact(const struct x86_emulate_ctxt *ctxt)
 	}
 
 	return false;
+}
+
+/**
+ * kvmi_emulator_gva - where is a memory operand?
+ * @vcpu: the vCPU, on its thread
+ * @op: the operand, decoded, its segment not applied yet
+ */
+gva_t kvmi_emulator_gva(struct kvm_vcpu *vcpu, const struct operand *op)
+{
+	gva_t gva = op->addr.mem.ea;
+
+	if (is_64_bit_mode(vcpu) && op->addr.mem.seg < VCPU_SREG_FS)
+		return gva;
+
+	gva += get_segment_base(vcpu, op->addr.mem.seg);
+
+	return is_64_bit_mode(vcpu) ? gva : (u32)gva;
+}
+
+static bool kvmi_is_insn_locked(const struct x86_emulate_ctxt *ctxt)
+{
+	/* XCHG is always. */
+	return ctxt->dst.type == OP_MEM &&
+	       (ctxt->lock_prefix ||
+		(ctxt->opcode_len == 1 && (ctxt->b == 0x86 || ctxt->b == 0x87)));
+}
+
+/* See emulator_cmpxchg_emulated(), which makes a plain write of it. */
+static bool kvmi_is_lock_split(struct kvm_vcpu *vcpu,
+			       const struct x86_emulate_ctxt *ctxt)
+{
+	unsigned long size = boot_cpu_has(X86_FEATURE_SPLIT_LOCK_DETECT) ?
+			     cache_line_size() : PAGE_SIZE;
+	gva_t gva;
+
+	if (!kvmi_is_insn_locked(ctxt))
+		return false;
+
+	gva = kvmi_emulator_gva(vcpu, &ctxt->dst);
+
+	return (gva & (size - 1)) + ctxt->dst.bytes > size;
+}
+
+/**
+ * kvmi_can_emulate - does the emulator do all that the CPU would do now?
+ * @vcpu: the vCPU, on its thread, the instruction at RIP decoded
+ */
+bool kvmi_can_emulate(struct kvm_vcpu *vcpu)
+{
+	const struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
+
+	return kvmi_emulator_is_exact(ctxt) &&
+	       !kvmi_is_lock_split(vcpu, ctxt);
 }
 
 /* CMPXCHG8B and CMPXCHG16B, of which the emulator lacks the latter */

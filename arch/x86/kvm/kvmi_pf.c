@@ -381,41 +381,40 @@ int kvmi_emulate_insn(struct kvm_vcpu *vcpu)
 	return kvm_emulate_instruction(vcpu, 0);
 }
 
+/* How often the emulator tries what others write to as well */
+#define KVMI_MAX_TRIES	100
+
 /*
- * The emulator stops in the middle of a string, and before it has seen that
- * it is at the end.  To go on in the guest would make an access again which
- * the tool has heard of.
+ * The emulator stops in the middle of a string, before it has seen that it is
+ * at the end, and in the middle of a locked access if somebody else has written
+ * meanwhile.  To go on in the guest would make an access again which the tool
+ * has heard of.
  */
 static int kvmi_emulate_whole(struct kvm_vcpu *vcpu, int emulation_type)
 {
 	struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
 	unsigned long rip = kvm_rip_read(vcpu);
+	unsigned int contended = 0;
 	int r;
 
-	r = kvm_emulate_instruction(vcpu, emulation_type);
-	while (r == 1 && ctxt->rep_prefix && kvm_rip_read(vcpu) == rip &&
-	       !kvmi_pf_is_pending(vcpu) &&
-	       !kvmi_arch_vcpu_is_delivering(vcpu) &&
-	       !kvm_test_request(KVM_REQ_EVENT, vcpu) &&
-	       !kvm_test_request(KVM_REQ_INTROSPECTION, vcpu) &&
-	       !signal_pending(current)) {
+	for (;;) {
+		ctxt->contended = false;
+		r = kvm_emulate_instruction(vcpu, emulation_type);
+
+		if (ctxt->contended ? ++contended == KVMI_MAX_TRIES :
+				      !ctxt->rep_prefix)
+			return r;
+		if (r != 1 || kvm_rip_read(vcpu) != rip ||
+		    kvmi_pf_is_pending(vcpu) ||
+		    kvmi_arch_vcpu_is_delivering(vcpu) ||
+		    kvm_test_request(KVM_REQ_EVENT, vcpu) ||
+		    kvm_test_request(KVM_REQ_INTROSPECTION, vcpu) ||
+		    signal_pending(current))
+			return r;
+
 		cond_resched();
-		r = kvm_emulate_instruction(vcpu, 0);
+		emulation_type = 0;
 	}
-
-	return r;
-}
-
-static gva_t kvmi_operand_gva(struct kvm_vcpu *vcpu, const struct operand *op)
-{
-	gva_t gva = op->addr.mem.ea;
-
-	if (is_64_bit_mode(vcpu) && op->addr.mem.seg < VCPU_SREG_FS)
-		return gva;
-
-	gva += get_segment_base(vcpu, op->addr.mem.seg);
-
-	return is_64_bit_mode(vcpu) ? gva : (u32)gva;
 }
 
 /*
@@ -428,7 +427,7 @@ static bool kvmi_is_read_denied(struct kvm_vcpu *vcpu)
 	const struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
 
 	return kvmi_insn_reads_dst(ctxt) &&
-	       __kvmi_emulator_access(vcpu, kvmi_operand_gva(vcpu, &ctxt->dst),
+	       __kvmi_emulator_access(vcpu, kvmi_emulator_gva(vcpu, &ctxt->dst),
 				      ctxt->dst.bytes, PFERR_WRITE_MASK,
 				      KVMI_PAGE_ACCESS_R);
 }
@@ -456,12 +455,15 @@ int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu)
 	if (kvmi_pf_is_pending(vcpu))
 		return 1;
 
-	if (r == EMULATION_OK && kvmi_emulator_is_exact(ctxt) &&
-	    !kvmi_pf_wants_walks(vcpu))
-		return kvmi_emulate_whole(vcpu, EMULTYPE_NO_DECODE);
-
-	if (r == EMULATION_OK && kvmi_is_read_denied(vcpu))
+	if (r == EMULATION_OK && kvmi_can_emulate(vcpu) &&
+	    !kvmi_pf_wants_walks(vcpu)) {
+		r = kvmi_emulate_whole(vcpu, EMULTYPE_NO_DECODE);
+		if (!ctxt->contended)
+			return r;
+		/* All it reads was asked for; the CPU gets it done. */
+	} else if (r == EMULATION_OK && kvmi_is_read_denied(vcpu)) {
 		return 1;
+	}
 
 	if (kvmi_arch_own_root_begin(vcpu))
 		return KVMI_GO_ON_NATIVELY;
