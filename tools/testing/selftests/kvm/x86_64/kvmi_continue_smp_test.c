@@ -7,8 +7,8 @@
  * CONTINUE.  Another uses the same page all the while and counts how often: it
  * has to be reported just as often.
  *
- * Nor does anyone get in between the two halves of an access that is locked: another
- * vCPU, or the VMM, which uses that page without asking.
+ * Nor does anyone see an access half done, or get in between the two halves of one
+ * that is locked: another vCPU, or the VMM, which uses that page without asking.
  */
 #include <pthread.h>
 
@@ -52,6 +52,15 @@ extern char native_code[], native_code_end[];
 KVMI_INSN(hammer_read);
 KVMI_INSN(hammer_write);
 KVMI_INSN(hammer_exec);
+
+/* @val times, 0 and all ones by turns to @gva */
+KVMI_INSN(store2);
+KVMI_INSN(store4);
+KVMI_INSN(store8);
+/* ... or from there; return how often it was neither */
+KVMI_INSN(load2);
+KVMI_INSN(load4);
+KVMI_INSN(load8);
 
 /* @val times, add 1 to what is at @gva; the first by way of the carry flag */
 KVMI_INSN(lock_adc);
@@ -116,7 +125,32 @@ asm(".pushsection .text\n"
 	"ret\n"
 	".popsection");
 
+#define STORES(bytes, reg)				\
+	"kvmi_insn_store" #bytes ":\n\t"		\
+	"xor %eax, %eax\n"				\
+	"1: not %rax\n\t"				\
+	"mov %" #reg ", (%rdi)\n\t"			\
+	"dec %rsi\n\t"					\
+	"jnz 1b\n\t"					\
+	"ret\n"
+
+/* 1 more than what it has read is 0 or 1. */
+#define LOADS(bytes, reg)				\
+	"kvmi_insn_load" #bytes ":\n\t"		\
+	"xor %eax, %eax\n"				\
+	"1: mov (%rdi), %" #reg "\n\t"			\
+	"inc %" #reg "\n\t"				\
+	"cmp $1, %" #reg "\n\t"			\
+	"seta %dl\n\t"					\
+	"movzbl %dl, %edx\n\t"				\
+	"add %rdx, %rax\n\t"				\
+	"dec %rsi\n\t"					\
+	"jnz 1b\n\t"					\
+	"ret\n"
+
 asm(".pushsection .text\n"
+	STORES(2, ax) STORES(4, eax) STORES(8, rax)
+	LOADS(2, cx) LOADS(4, ecx) LOADS(8, rcx)
 	"kvmi_insn_lock_adc:\n"
 	"1: stc\n\t"
 	"lock adcq $0, (%rdi)\n\t"
@@ -396,6 +430,21 @@ static void store(void *p, unsigned int size, uint64_t val)
 	}
 }
 
+static void hammer_load(struct hammer *h)
+{
+	const uint64_t ones = ~0ull >> (64 - 8 * h->size);
+	uint64_t val = load(h->data, h->size);
+
+	if (val && val != ones)
+		h->found++;
+}
+
+static void hammer_store(struct hammer *h)
+{
+	store(h->data, h->size, 0);
+	store(h->data, h->size, ~0ull);
+}
+
 static void hammer_inc(struct hammer *h)
 {
 	unsigned int i;
@@ -453,6 +502,43 @@ static uint64_t run_hammered(struct kvmi_env *env, uint8_t access,
 	kvmi_no_event(&env->tool);
 
 	return r->req->result;
+}
+
+static void check_store(struct kvmi_env *env, kvmi_insn insn, unsigned int size)
+{
+	struct hammer h = { .fn = hammer_load, .size = size };
+	struct counts c;
+
+	run_hammered(env, R | X, insn, DATA_0, &h, &c);
+	TEST_ASSERT_EQ(c.w[0], MANY_ROUNDS);
+	TEST_ASSERT(!h.found, "%u bytes: of %u stores, a part was seen %lu times",
+		    size, MANY_ROUNDS, h.found);
+}
+
+static void check_load(struct kvmi_env *env, kvmi_insn insn, unsigned int size)
+{
+	struct hammer h = { .fn = hammer_store, .size = size };
+	struct counts c;
+	uint64_t found;
+
+	found = run_hammered(env, W | X, insn, DATA_0, &h, &c);
+	TEST_ASSERT_EQ(c.r[0], MANY_ROUNDS);
+	TEST_ASSERT(!found, "%u bytes: of %u loads, %lu saw a part of a store",
+		    size, MANY_ROUNDS, found);
+}
+
+TEST_F_TIMEOUT(smp, whole_stores, KVMI_TEST_TIMEOUT)
+{
+	check_store(&self->env, kvmi_insn_store8, 8);
+	check_store(&self->env, kvmi_insn_store4, 4);
+	check_store(&self->env, kvmi_insn_store2, 2);
+}
+
+TEST_F_TIMEOUT(smp, whole_loads, KVMI_TEST_TIMEOUT)
+{
+	check_load(&self->env, kvmi_insn_load8, 8);
+	check_load(&self->env, kvmi_insn_load4, 4);
+	check_load(&self->env, kvmi_insn_load2, 2);
 }
 
 /* Nothing gets lost, and each access is reported once, in one page or two. */
