@@ -12,12 +12,13 @@
  * for the instructions which they are outside of 64-bit mode, and TZCNT and
  * LZCNT for BSF and BSR.
  *
- * Besides, what it knows depends on where: it has no atomic access across two
- * pages.
+ * Besides, what it knows depends on where and when.  It has no atomic access across
+ * two pages, looks at no breakpoints for data, and a string traps in the end only.
  */
 
 #include <linux/cache.h>
 #include <linux/kvm_host.h>
+#include <asm/debugreg.h>
 #include "kvm_emulate.h"
 #include "kvmi.h"
 #include "x86.h"
@@ -151,6 +152,31 @@ static bool kvmi_is_lock_split(struct kvm_vcpu *vcpu,
 	return (gva & (size - 1)) + ctxt->dst.bytes > size;
 }
 
+/* Has the guest, or the VMM in its place, a breakpoint for data? */
+static bool kvmi_has_data_breakpoint(struct kvm_vcpu *vcpu)
+{
+	unsigned long dr7 = vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP ?
+			    vcpu->arch.guest_debug_dr7 : vcpu->arch.dr7;
+	int i;
+
+	if (likely(!(dr7 & DR7_BP_EN_MASK)))
+		return false;
+
+	for (i = 0; i < KVM_NR_DB_REGS; i++)
+		if (((dr7 >> (i * DR_ENABLE_SIZE)) & 3) &&
+		    ((dr7 >> (DR_CONTROL_SHIFT + i * DR_CONTROL_SIZE)) & 3))
+			return true;
+
+	return false;
+}
+
+static bool kvmi_is_string_stepped(struct kvm_vcpu *vcpu,
+				   const struct x86_emulate_ctxt *ctxt)
+{
+	return ctxt->rep_prefix &&
+	       (ctxt->tf || (vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP));
+}
+
 /**
  * kvmi_can_emulate - does the emulator do all that the CPU would do now?
  * @vcpu: the vCPU, on its thread, the instruction at RIP decoded
@@ -160,7 +186,9 @@ bool kvmi_can_emulate(struct kvm_vcpu *vcpu)
 	const struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
 
 	return kvmi_emulator_is_exact(ctxt) &&
-	       !kvmi_is_lock_split(vcpu, ctxt);
+	       !kvmi_is_lock_split(vcpu, ctxt) &&
+	       !kvmi_has_data_breakpoint(vcpu) &&
+	       !kvmi_is_string_stepped(vcpu, ctxt);
 }
 
 /* CMPXCHG8B and CMPXCHG16B, of which the emulator lacks the latter */
@@ -176,9 +204,11 @@ static bool kvmi_is_plain_store(const struct x86_emulate_ctxt *ctxt)
 		return ctxt->b >= 0x90 && ctxt->b <= 0x9f;	/* SETcc */
 
 	switch (ctxt->b) {
+	case 0x6c ... 0x6d:	/* INS */
 	case 0x88 ... 0x8c:	/* MOV */
 	case 0x8f:		/* POP */
-	case 0xa2 ... 0xa3:	/* MOV */
+	case 0xa2 ... 0xa5:	/* MOV, MOVS */
+	case 0xaa ... 0xab:	/* STOS */
 	case 0xc6 ... 0xc7:
 		return true;
 	}
