@@ -43,6 +43,7 @@ u8 kvmi_hw_denied(u8 denied, u8 relaxed);
 gpa_t kvmi_translate(struct kvm_vcpu *vcpu, gva_t gva, u64 pferr);
 gva_t kvmi_insn_gva(struct kvm_vcpu *vcpu, gpa_t gpa, u8 access);
 gva_t kvmi_emulator_gva(struct kvm_vcpu *vcpu, const struct operand *op);
+bool kvmi_must_emulate(const struct x86_emulate_ctxt *ctxt);
 bool kvmi_can_emulate(struct kvm_vcpu *vcpu);
 bool kvmi_emulator_is_exact(const struct x86_emulate_ctxt *ctxt);
 bool kvmi_insn_reads_dst(const struct x86_emulate_ctxt *ctxt);

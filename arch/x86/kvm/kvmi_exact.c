@@ -14,6 +14,10 @@
  *
  * Besides, what it knows depends on where and when.  It has no atomic access across
  * two pages, looks at no breakpoints for data, and a string traps in the end only.
+ *
+ * MOV to SS and POP SS are the other way round.  SVM steps by TF, whose trap comes
+ * after the next instruction then: what that one accesses would go unreported.  So
+ * they must be emulated, whatever the emulator does not look at.
  */
 
 #include <linux/cache.h>
@@ -175,6 +179,20 @@ static bool kvmi_is_string_stepped(struct kvm_vcpu *vcpu,
 {
 	return ctxt->rep_prefix &&
 	       (ctxt->tf || (vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP));
+}
+
+/**
+ * kvmi_must_emulate - does stepping take one instruction too many?
+ * @ctxt: an instruction, decoded
+ */
+bool kvmi_must_emulate(const struct x86_emulate_ctxt *ctxt)
+{
+	if (!boot_cpu_has(X86_FEATURE_SVM))
+		return false;
+
+	return ctxt->opcode_len == 1 &&
+	       (ctxt->b == 0x17 ||
+		(ctxt->b == 0x8e && ((ctxt->modrm >> 3) & 7) == VCPU_SREG_SS));
 }
 
 /**

@@ -455,6 +455,12 @@ int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu)
 	if (kvmi_pf_is_pending(vcpu))
 		return 1;
 
+	if (r == EMULATION_OK && kvmi_must_emulate(ctxt)) {
+		/* The guest's own trap comes after the next one, too. */
+		ctxt->tf = false;
+		return kvmi_emulate_whole(vcpu, EMULTYPE_NO_DECODE);
+	}
+
 	if (r == EMULATION_OK && kvmi_can_emulate(vcpu) &&
 	    !kvmi_pf_wants_walks(vcpu)) {
 		r = kvmi_emulate_whole(vcpu, EMULTYPE_NO_DECODE);

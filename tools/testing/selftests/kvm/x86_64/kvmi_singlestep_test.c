@@ -454,6 +454,41 @@ static uint64_t guest_own_tf_string(uint64_t gva, uint64_t val, uint64_t arg)
 	return results->nr_frames;
 }
 
+/* Nothing traps after MOV to SS. */
+static void do_load_ss(uint64_t flags)
+{
+	uint64_t *data = &results->val[16];
+
+	asm volatile("mov %%ss, 8(%[data])\n\t"
+		     "pushfq\n\t"
+		     "orq %[flags], (%%rsp)\n\t"
+		     "popfq\n\t"
+		     "mov 8(%[data]), %%ss\n\t"
+		     "mov (%[data]), %%rax\n\t"
+		     "nop\n\t"
+		     "mov 8(%[data]), %%ss\n\t"
+		     "movups (%[data]), %%xmm0\n\t"
+		     "nop\n\t"
+		     "nop"
+		     :: [data]"r"(data), [flags]"r"(flags)
+		     : "rax", "xmm0", "cc", "memory");
+}
+
+static uint64_t guest_load_ss(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	guest_begin(gva);
+	do_load_ss(0);
+	return results->nr_frames;
+}
+
+static uint64_t guest_load_ss_own_tf(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	guest_begin(gva);
+	nr_traps = 4;
+	do_load_ss(FLAGS_TF);
+	return results->nr_frames;
+}
+
 /* Those that the VMM has set for it */
 static uint64_t guest_data_given(uint64_t gva, uint64_t val, uint64_t arg)
 {
@@ -1122,6 +1157,16 @@ TEST_F_TIMEOUT(singlestep, continue_own_tf_string, KVMI_TEST_TIMEOUT)
 				       0, go_on, NULL, NULL), 0);
 }
 
+TEST_F_TIMEOUT(singlestep, continue_load_ss, KVMI_TEST_TIMEOUT)
+{
+	check_restricted(&self->env, guest_load_ss, 0);
+}
+
+TEST_F_TIMEOUT(singlestep, continue_load_ss_own_tf, KVMI_TEST_TIMEOUT)
+{
+	check_restricted(&self->env, guest_load_ss_own_tf, 4);
+}
+
 /* The VMM's breakpoint for data: KVM_RUN ends with it, restricted or not. */
 static unsigned int count_debug_exits(struct kvmi_env *env, kvmi_insn insn)
 {
@@ -1174,6 +1219,67 @@ TEST_F_TIMEOUT(singlestep, continue_vmm_breakpoint, KVMI_TEST_TIMEOUT)
 	vcpu_ioctl(env->run[0].vcpu, KVM_SET_GUEST_DEBUG, &dbg);
 	if (!nr)
 		SKIP(return, NO_BREAKPOINTS);
+}
+
+/*
+ * In the page that is restricted, of code or data: each instruction makes one
+ * access.
+ */
+extern char ss_code[], ss_code_end[];
+#define NR_SS_CODE	7
+
+asm(".pushsection .text\n"
+	"ss_code:\n\t"
+	"mov %ss, %eax\n\t"
+	"mov %eax, %ss\n\t"
+	"nop\n\t"
+	"mov %eax, %ss\n\t"
+	"movaps %xmm0, %xmm0\n\t"
+	"nop\n\t"
+	"ret\n"
+	"ss_code_end:\n"
+	".popsection");
+
+static uint64_t guest_ss_data(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	asm volatile("mov 8(%0), %%ss\n\t"
+		     "mov (%0), %%rax\n\t"
+		     "mov 8(%0), %%ss\n\t"
+		     "movups (%0), %%xmm0"
+		     :: "r"(gva) : "rax", "xmm0", "memory");
+	return 0;
+}
+
+static void check_each(struct kvmi_env *env, kvmi_insn insn, uint64_t gva,
+		       uint8_t access, unsigned int nr)
+{
+	struct kvmi_recs recs = { .action = KVMI_EVENT_ACTION_CONTINUE };
+	unsigned int i;
+
+	kvmi_set_page_access(&env->tool, gva - KVMI_TEST_GVA + KVMI_TEST_GPA,
+			     KVMI_ACCESS_ALL & ~access);
+	kvmi_env_access(env, 0, insn, gva, 0, kvmi_record, &recs, NULL);
+	for (i = 0; i < recs.nr; i++)
+		TEST_ASSERT_EQ(recs.ev[i].pf.access, access);
+	TEST_ASSERT(recs.nr == nr, "access %u: %u events, want %u", access,
+		    recs.nr, nr);
+}
+
+/* What follows MOV to SS is reported as well. */
+TEST_F_TIMEOUT(singlestep, continue_after_ss, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	uint64_t *data = kvmi_hva(env, DATA_PAGE, 0);
+	struct kvm_sregs sregs;
+
+	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, 1);
+	vcpu_sregs_get(env->run[0].vcpu, &sregs);
+	data[1] = sregs.ss.selector;
+	check_each(env, guest_ss_data, kvmi_gva(DATA_PAGE, 0),
+		   KVMI_PAGE_ACCESS_R, 4);
+	memcpy(kvmi_hva(env, USER_CODE_PAGE, 0), ss_code, ss_code_end - ss_code);
+	check_each(env, kvmi_insn_exec, kvmi_gva(USER_CODE_PAGE, 0),
+		   KVMI_PAGE_ACCESS_X, NR_SS_CODE);
 }
 
 /* ---- the command ---- */
