@@ -67,6 +67,9 @@ gva_t kvmi_insn_gva(struct kvm_vcpu *vcpu, gpa_t gpa, u8 access);
 unsigned int kvmi_insn_operands(struct kvm_vcpu *vcpu,
 				struct kvmi_operand *operands);
 bool kvmi_insn_goes_on(struct kvm_vcpu *vcpu);
+bool kvmi_is_alignment_checked(struct kvm_vcpu *vcpu);
+bool kvmi_must_emulate(const struct x86_emulate_ctxt *ctxt);
+bool kvmi_can_emulate(struct kvm_vcpu *vcpu);
 bool kvmi_emulator_is_exact(const struct x86_emulate_ctxt *ctxt);
 int kvmi_emulate_insn(struct kvm_vcpu *vcpu);
 void kvmi_give_up_insn(struct kvm_vcpu *vcpu, u8 access);

@@ -2,7 +2,7 @@
 /*
  * KVM introspection on x86: what the emulator knows exactly of an instruction
  *
- * To have the CPU execute an instruction costs about twice as much as to
+ * To have the CPU execute an instruction costs about ten times as much as to
  * emulate it (kvmi_root.c, kvmi_step.c).  So what guests do all the time is
  * emulated: moves, arithmetic, stacks and strings.  The list has what the
  * table of instructions in the selftests (kvmi_continue_test) compares with
@@ -11,11 +11,21 @@
  * The emulator decodes more than it knows.  It takes VEX, EVEX and XOP prefixes
  * for the instructions which they are outside of 64-bit mode, and TZCNT and
  * LZCNT for BSF and BSR.
+ *
+ * Besides, what it knows depends on where and when.  It has no atomic access across
+ * two pages, looks at no breakpoints for data, and a string traps in the end only.
+ *
+ * MOV to SS and POP SS are the other way round.  SVM steps by TF, whose trap comes
+ * after the next instruction then: what that one accesses would go unreported.  So
+ * they must be emulated, whatever the emulator does not look at.
  */
 
+#include <linux/cache.h>
 #include <linux/kvm_host.h>
+#include <asm/debugreg.h>
 #include "kvm_emulate.h"
 #include "kvmi.h"
+#include "x86.h"
 
 static bool kvmi_is_group_exact(const struct x86_emulate_ctxt *ctxt)
 {
@@ -90,7 +100,7 @@ static bool kvmi_is_two_byte_exact(const struct x86_emulate_ctxt *ctxt)
 }
 
 /**
- * kvmi_emulator_is_exact - does the emulator do all that the CPU would?
+ * kvmi_emulator_is_exact - does the emulator know all that the CPU would do?
  * @ctxt: the instruction, decoded
  */
 bool kvmi_emulator_is_exact(const struct x86_emulate_ctxt *ctxt)
@@ -103,4 +113,105 @@ bool kvmi_emulator_is_exact(const struct x86_emulate_ctxt *ctxt)
 	}
 
 	return false;
+}
+
+static gva_t kvmi_emulator_gva(struct kvm_vcpu *vcpu, const struct operand *op)
+{
+	gva_t gva = op->addr.mem.ea;
+
+	if (is_64_bit_mode(vcpu) && op->addr.mem.seg < VCPU_SREG_FS)
+		return gva;
+
+	gva += get_segment_base(vcpu, op->addr.mem.seg);
+
+	return is_64_bit_mode(vcpu) ? gva : (u32)gva;
+}
+
+static bool kvmi_is_insn_locked(const struct x86_emulate_ctxt *ctxt)
+{
+	/* XCHG is always. */
+	return ctxt->dst.type == OP_MEM &&
+	       (ctxt->lock_prefix ||
+		(ctxt->opcode_len == 1 && (ctxt->b == 0x86 || ctxt->b == 0x87)));
+}
+
+/* See emulator_cmpxchg_emulated(), which makes a plain write of it. */
+static bool kvmi_is_lock_split(struct kvm_vcpu *vcpu,
+			       const struct x86_emulate_ctxt *ctxt)
+{
+	unsigned long size = boot_cpu_has(X86_FEATURE_SPLIT_LOCK_DETECT) ?
+			     cache_line_size() : PAGE_SIZE;
+	gva_t gva;
+
+	if (!kvmi_is_insn_locked(ctxt))
+		return false;
+
+	gva = kvmi_emulator_gva(vcpu, &ctxt->dst);
+
+	return (gva & (size - 1)) + ctxt->dst.bytes > size;
+}
+
+/* Has the guest, or the VMM in its place, a breakpoint for data? */
+static bool kvmi_has_data_breakpoint(struct kvm_vcpu *vcpu)
+{
+	unsigned long dr7 = vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP ?
+			    vcpu->arch.guest_debug_dr7 : vcpu->arch.dr7;
+	int i;
+
+	if (likely(!(dr7 & DR7_BP_EN_MASK)))
+		return false;
+
+	for (i = 0; i < KVM_NR_DB_REGS; i++)
+		if (((dr7 >> (i * DR_ENABLE_SIZE)) & 3) &&
+		    ((dr7 >> (DR_CONTROL_SHIFT + i * DR_CONTROL_SIZE)) & 3))
+			return true;
+
+	return false;
+}
+
+/**
+ * kvmi_is_alignment_checked - does an access that is not aligned raise #AC?
+ * @vcpu: the vCPU, on its thread
+ */
+bool kvmi_is_alignment_checked(struct kvm_vcpu *vcpu)
+{
+	return (kvm_get_rflags(vcpu) & X86_EFLAGS_AC) &&
+	       kvm_is_cr0_bit_set(vcpu, X86_CR0_AM) &&
+	       kvm_x86_call(get_cpl)(vcpu) == 3;
+}
+
+static bool kvmi_is_string_stepped(struct kvm_vcpu *vcpu,
+				   const struct x86_emulate_ctxt *ctxt)
+{
+	return ctxt->rep_prefix &&
+	       (ctxt->tf || (vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP));
+}
+
+/**
+ * kvmi_must_emulate - does stepping take one instruction too many?
+ * @ctxt: an instruction, decoded
+ */
+bool kvmi_must_emulate(const struct x86_emulate_ctxt *ctxt)
+{
+	if (!boot_cpu_has(X86_FEATURE_SVM))
+		return false;
+
+	return ctxt->opcode_len == 1 &&
+	       (ctxt->b == 0x17 ||
+		(ctxt->b == 0x8e && ((ctxt->modrm >> 3) & 7) == VCPU_SREG_SS));
+}
+
+/**
+ * kvmi_can_emulate - does the emulator do all that the CPU would do now?
+ * @vcpu: the vCPU, on its thread, the instruction at RIP decoded
+ */
+bool kvmi_can_emulate(struct kvm_vcpu *vcpu)
+{
+	const struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
+
+	return kvmi_emulator_is_exact(ctxt) &&
+	       !kvmi_is_lock_split(vcpu, ctxt) &&
+	       !kvmi_has_data_breakpoint(vcpu) &&
+	       !kvmi_is_alignment_checked(vcpu) &&
+	       !kvmi_is_string_stepped(vcpu, ctxt);
 }

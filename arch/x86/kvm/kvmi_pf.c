@@ -416,29 +416,40 @@ int kvmi_emulate_insn(struct kvm_vcpu *vcpu)
 	return kvm_emulate_instruction(vcpu, 0);
 }
 
+/* How often the emulator tries what others write to as well */
+#define KVMI_MAX_TRIES	100
+
 /*
- * The emulator stops in the middle of a string, and before it has seen that
- * it is at the end.  To go on in the guest would make an access again which
- * the tool has heard of.
+ * The emulator stops in the middle of a string, before it has seen that it is
+ * at the end, and in the middle of a locked access if somebody else has written
+ * meanwhile.  To go on in the guest would make an access again which the tool
+ * has heard of.
  */
 static int kvmi_emulate_whole(struct kvm_vcpu *vcpu, int emulation_type)
 {
 	struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
 	unsigned long rip = kvm_rip_read(vcpu);
+	unsigned int contended = 0;
 	int r;
 
-	r = kvm_emulate_instruction(vcpu, emulation_type);
-	while (r == 1 && ctxt->rep_prefix && kvm_rip_read(vcpu) == rip &&
-	       !kvmi_pf_is_pending(vcpu) &&
-	       !kvmi_arch_vcpu_is_delivering(vcpu) &&
-	       !kvm_test_request(KVM_REQ_EVENT, vcpu) &&
-	       !kvm_test_request(KVM_REQ_INTROSPECTION, vcpu) &&
-	       !signal_pending(current)) {
-		cond_resched();
-		r = kvm_emulate_instruction(vcpu, 0);
-	}
+	for (;;) {
+		ctxt->contended = false;
+		r = kvm_emulate_instruction(vcpu, emulation_type);
 
-	return r;
+		if (ctxt->contended ? ++contended == KVMI_MAX_TRIES :
+				      !ctxt->rep_prefix)
+			return r;
+		if (r != 1 || kvm_rip_read(vcpu) != rip ||
+		    kvmi_pf_is_pending(vcpu) ||
+		    kvmi_arch_vcpu_is_delivering(vcpu) ||
+		    kvm_test_request(KVM_REQ_EVENT, vcpu) ||
+		    kvm_test_request(KVM_REQ_INTROSPECTION, vcpu) ||
+		    signal_pending(current))
+			return r;
+
+		cond_resched();
+		emulation_type = 0;
+	}
 }
 
 /* What the vCPU's own mapping of a page permits although the tool denies it */
@@ -448,25 +459,6 @@ static u8 kvmi_unseen_access(struct kvm_vcpu *vcpu, gfn_t gfn)
 
 	return denied ? denied & ~kvmi_hw_denied(denied,
 						 kvmi_pf_relaxed(vcpu, gfn)) : 0;
-}
-
-static bool kvmi_is_alignment_checked(struct kvm_vcpu *vcpu)
-{
-	return (kvm_get_rflags(vcpu) & X86_EFLAGS_AC) &&
-	       kvm_is_cr0_bit_set(vcpu, X86_CR0_AM) &&
-	       kvm_x86_call(get_cpl)(vcpu) == 3;
-}
-
-/*
- * Is the CPU to look at each access for the guest?  The emulator knows neither of
- * user mode's alignment checks nor of breakpoints on data.
- */
-static bool kvmi_are_accesses_checked(struct kvm_vcpu *vcpu)
-{
-	unsigned long dr7 = vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP ?
-			    vcpu->arch.guest_debug_dr7 : vcpu->arch.dr7;
-
-	return (dr7 & DR7_BP_EN_MASK) || kvmi_is_alignment_checked(vcpu);
 }
 
 static bool kvmi_raise_unseen_gva(struct kvm_vcpu *vcpu, gva_t gva, u8 access)
@@ -557,9 +549,19 @@ int kvmi_arch_pf_continue(struct kvm_vcpu *vcpu)
 	if (kvmi_pf_is_pending(vcpu))
 		return 1;
 
-	if (r == EMULATION_OK && kvmi_emulator_is_exact(ctxt) &&
-	    !kvmi_are_accesses_checked(vcpu) && !kvmi_pf_wants_walks(vcpu))
+	if (r == EMULATION_OK && kvmi_must_emulate(ctxt)) {
+		/* The guest's own trap comes after the next one, too. */
+		ctxt->tf = false;
 		return kvmi_emulate_whole(vcpu, EMULTYPE_NO_DECODE);
+	}
+
+	if (r == EMULATION_OK && kvmi_can_emulate(vcpu) &&
+	    !kvmi_pf_wants_walks(vcpu)) {
+		r = kvmi_emulate_whole(vcpu, EMULTYPE_NO_DECODE);
+		if (!ctxt->contended)
+			return r;
+		/* The CPU gets it done. */
+	}
 
 	return KVMI_GO_ON_NATIVELY;
 }

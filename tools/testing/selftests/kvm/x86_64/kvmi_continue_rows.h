@@ -146,6 +146,10 @@ ROW(pop_gs_gdt, "pushq $0x10; pop %gs", .g = R, .ring = RING_0)
 ROW(lfsl, "lfsl (%rdi), %eax", .a = R, .g = R, .prep = prep_a_fs, .len = 6, .sregs = true)
 ROW(lgsl, "lgsl (%rdi), %eax", .a = R, .prep = prep_a_fs, .len = 6, .sregs = true)
 ROW(lssl, "lssl (%rdi), %eax", .a = R, .g = R, .prep = prep_a_fs, .len = 6, .sregs = true)
+ROW(mov_ss_mem, "movw (%rdi), %ss", .a = R, .g = R, .val = 0x10, .val_size = 2, .ring = RING_0)
+ROW(mov_ss_accessed, "mov $" SEL_DATA_NEW ", %eax; mov %eax, %ss", .g = RW, .sregs = true, .ring = RING_0)
+ROW(mov_ss_null, "movw (%rdi), %ss", .a = R, .val_size = 2, .sregs = true, .ring = RING_0)
+ROW(mov_ss_code, "mov $0x10, %eax; mov %eax, %ss; mov %eax, %ecx", .c = X, .ring = RING_0)
 ROW(ltr, "mov $" SEL_TSS_NEW ", %eax; ltr %ax", .g = RW, .sregs = true, .ring = RING_0)
 ROW(lldt, "mov $" SEL_LDT ", %eax; lldt %ax", .g = R, .sregs = true, .ring = RING_0)
 ROW(lldt_mem, "lldt (%rdi)", .a = R, .val_size = 2, .sregs = true, .ring = RING_0)
@@ -611,6 +615,16 @@ ROW(fault_paddd, "paddd 1(%rdi), %xmm1", .a = R, .quiet = true, .fault = FAULT(G
 ROW(fault_noncanonical, "movq (%rdi), %rax; movq %rax, (%r10)", .a = R, .fault = FAULT(GP_VECTOR))
 ROW(fault_selector, "movw (%rdi), %ds", .a = R, .val = 0x7f8, .val_size = 2,
 	.fault = FAULT(GP_VECTOR))
+ROW(fault_ss_nothing, "movw (%rdi), %ss", .a = R, .val = 0x7f8, .val_size = 2,
+	.fault = FAULT(GP_VECTOR), .ring = RING_0)
+ROW(fault_ss_code, "movw (%rdi), %ss", .a = R, .val = SEL_CODE, .val_size = 2,
+	.fault = FAULT(GP_VECTOR), .ring = RING_0)
+ROW(fault_ss_rpl, "movw (%rdi), %ss", .a = R, .val = 0x13, .val_size = 2,
+	.fault = FAULT(GP_VECTOR), .ring = RING_0)
+ROW(fault_ss_absent, "movw (%rdi), %ss", .a = R, .val = 0x38, .val_size = 2,
+	.fault = FAULT(SS_VECTOR), .ring = RING_0)
+ROW(fault_lss_nothing, "lssl (%rdi), %eax", .a = R, .val = 0x7f800001234, .val_size = 8,
+	.len = 6, .fault = FAULT(GP_VECTOR), .ring = RING_0)
 ROW(fault_selector_gdt, "mov $" SEL_ABSENT ", %eax; mov %eax, %ds", .g = R, .delivery = true,
 	.fault = FAULT(NP_VECTOR), .native = true, .ring = RING_0)
 ROW(fault_movs_dst, "mov %r8, %rdi; movsq", .b = R, .fault = FAULT(PF_VECTOR))

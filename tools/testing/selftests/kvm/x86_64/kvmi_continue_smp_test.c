@@ -7,8 +7,13 @@
  * of it, and all its events are answered with CONTINUE.  Another uses the same
  * page all the while and counts how often: it has to be reported just as often.
  *
+ * Nor does anyone see an access half done, or get in between the two halves of one
+ * that is locked: another vCPU, or the VMM, which uses that page without asking.
+ *
  * And how more vCPUs go on at a time than KVM has translations for.
  */
+#include <pthread.h>
+
 #include "test_util.h"
 #include "kvm_util.h"
 #include "kselftest_harness.h"
@@ -25,6 +30,8 @@
 /* In the restricted page: what either vCPU uses, and code */
 #define DATA_0		0x100
 #define DATA_1		0x800
+/* 8 bytes of it are in the next page. */
+#define DATA_CROSS	(PAGE_SIZE - 4)
 #define CODE_0		0xa00
 #define CODE_1		0xc00
 #define CODE_CR3	0xe00
@@ -60,6 +67,21 @@ KVMI_INSN(fild);
 KVMI_INSN(hammer_read);
 KVMI_INSN(hammer_write);
 KVMI_INSN(hammer_exec);
+
+/* @val times, 0 and all ones by turns to @gva */
+KVMI_INSN(store2);
+KVMI_INSN(store4);
+KVMI_INSN(store8);
+/* ... or from there; return how often it was neither */
+KVMI_INSN(load2);
+KVMI_INSN(load4);
+KVMI_INSN(load8);
+
+/* @val times, add 1 to what is at @gva; the first by way of the carry flag */
+KVMI_INSN(lock_adc);
+KVMI_INSN(lock_inc);
+/* @val times, return the sum of what was at @gva, and leave 0 there */
+KVMI_INSN(xchg);
 
 asm(".pushsection .text\n"
 	"kvmi_insn_emulated:\n"
@@ -135,6 +157,53 @@ asm(".pushsection .text\n"
 	"ret\n"
 	".popsection");
 
+#define STORES(bytes, reg)				\
+	"kvmi_insn_store" #bytes ":\n\t"		\
+	"xor %eax, %eax\n"				\
+	"1: not %rax\n\t"				\
+	"mov %" #reg ", (%rdi)\n\t"			\
+	"dec %rsi\n\t"					\
+	"jnz 1b\n\t"					\
+	"ret\n"
+
+/* 1 more than what it has read is 0 or 1. */
+#define LOADS(bytes, reg)				\
+	"kvmi_insn_load" #bytes ":\n\t"		\
+	"xor %eax, %eax\n"				\
+	"1: mov (%rdi), %" #reg "\n\t"			\
+	"inc %" #reg "\n\t"				\
+	"cmp $1, %" #reg "\n\t"			\
+	"seta %dl\n\t"					\
+	"movzbl %dl, %edx\n\t"				\
+	"add %rdx, %rax\n\t"				\
+	"dec %rsi\n\t"					\
+	"jnz 1b\n\t"					\
+	"ret\n"
+
+asm(".pushsection .text\n"
+	STORES(2, ax) STORES(4, eax) STORES(8, rax)
+	LOADS(2, cx) LOADS(4, ecx) LOADS(8, rcx)
+	"kvmi_insn_lock_adc:\n"
+	"1: stc\n\t"
+	"lock adcq $0, (%rdi)\n\t"
+	"dec %rsi\n\t"
+	"jnz 1b\n\t"
+	"ret\n"
+	"kvmi_insn_lock_inc:\n"
+	"1: lock incq (%rdi)\n\t"
+	"dec %rsi\n\t"
+	"jnz 1b\n\t"
+	"ret\n"
+	"kvmi_insn_xchg:\n\t"
+	"xor %eax, %eax\n"
+	"1: xor %ecx, %ecx\n\t"
+	"xchg %rcx, (%rdi)\n\t"
+	"add %rcx, %rax\n\t"
+	"dec %rsi\n\t"
+	"jnz 1b\n\t"
+	"ret\n"
+	".popsection");
+
 /* ---- the VMM and the tool ---- */
 
 FIXTURE(smp)
@@ -177,8 +246,10 @@ struct counts {
 
 static void count(struct counts *c, const struct kvmi_event *ev)
 {
+	unsigned int page = (ev->pf.gpa - KVMI_TEST_GPA) / PAGE_SIZE;
+
 	TEST_ASSERT_EQ(ev->event, KVMI_VCPU_EVENT_PF);
-	TEST_ASSERT_EQ(ev->pf.gpa / PAGE_SIZE, kvmi_gpa(PAGE, 0) / PAGE_SIZE);
+	TEST_ASSERT(page == PAGE || page == PAGE + 1, "gpa %#llx", ev->pf.gpa);
 	switch (ev->pf.access) {
 	case R:
 		c->r[ev->vcpu]++;
@@ -548,6 +619,200 @@ TEST_F_TIMEOUT(many, wait, KVMI_TEST_TIMEOUT)
 	for (i = 0; i < MANY; i++)
 		TEST_ASSERT_EQ(kvmi_runner_wait(&env->run[i]), *data);
 	kvmi_no_event(&env->tool);
+}
+
+/* ---- accesses that cannot be divided ---- */
+
+#define MANY_ROUNDS	150
+
+/* The VMM uses the page as well, as fast as it can. */
+struct hammer {
+	void (*fn)(struct hammer *h);
+	void *data;
+	unsigned int size;
+	unsigned int pause;
+	bool stop;
+	/* how often it did what it does, and what it found */
+	uint64_t nr, found;
+	pthread_t thread;
+};
+
+static uint64_t load(const void *p, unsigned int size)
+{
+	switch (size) {
+	case 2:
+		return READ_ONCE(*(const uint16_t *)p);
+	case 4:
+		return READ_ONCE(*(const uint32_t *)p);
+	default:
+		return READ_ONCE(*(const uint64_t *)p);
+	}
+}
+
+static void store(void *p, unsigned int size, uint64_t val)
+{
+	switch (size) {
+	case 2:
+		WRITE_ONCE(*(uint16_t *)p, val);
+		break;
+	case 4:
+		WRITE_ONCE(*(uint32_t *)p, val);
+		break;
+	default:
+		WRITE_ONCE(*(uint64_t *)p, val);
+	}
+}
+
+static void hammer_load(struct hammer *h)
+{
+	const uint64_t ones = ~0ull >> (64 - 8 * h->size);
+	uint64_t val = load(h->data, h->size);
+
+	if (val && val != ones)
+		h->found++;
+}
+
+static void hammer_store(struct hammer *h)
+{
+	store(h->data, h->size, 0);
+	store(h->data, h->size, ~0ull);
+}
+
+static void hammer_inc(struct hammer *h)
+{
+	unsigned int i;
+
+	/* The compiler would not know how to do that to what is not aligned. */
+	asm volatile("lock incq (%0)" :: "r"(h->data) : "cc", "memory");
+	for (i = 0; i < h->pause; i++)
+		asm volatile("pause");
+}
+
+static void *hammer_thread(void *arg)
+{
+	struct hammer *h = arg;
+
+	while (!READ_ONCE(h->stop)) {
+		h->fn(h);
+		WRITE_ONCE(h->nr, h->nr + 1);
+	}
+
+	return NULL;
+}
+
+static void start_hammer(struct hammer *h)
+{
+	TEST_ASSERT(!pthread_create(&h->thread, NULL, hammer_thread, h),
+		    "pthread_create()");
+	while (!READ_ONCE(h->nr))
+		usleep(1000);
+}
+
+static void stop_hammer(struct hammer *h)
+{
+	WRITE_ONCE(h->stop, true);
+	pthread_join(h->thread, NULL);
+}
+
+/* vCPU 0 executes @insn on @offset, the page and the next with @access left. */
+static uint64_t run_hammered(struct kvmi_env *env, uint8_t access,
+			     kvmi_insn insn, unsigned int offset,
+			     struct hammer *h, struct counts *c)
+{
+	struct kvmi_runner *r = &env->run[0];
+
+	memset(c, 0, sizeof(*c));
+	h->data = kvmi_hva(env, PAGE, offset);
+	store(h->data, 8, 0);
+	kvmi_set_page_access(&env->tool, kvmi_gpa(PAGE, 0), access);
+	kvmi_set_page_access(&env->tool, kvmi_gpa(PAGE + 1, 0), access);
+
+	start_hammer(h);
+	kvmi_runner_do(r, insn, kvmi_gva(PAGE, offset), MANY_ROUNDS);
+	answer(env, c, 0, 0);
+	stop_hammer(h);
+	check_exit(r);
+	kvmi_no_event(&env->tool);
+
+	return r->req->result;
+}
+
+static void check_store(struct kvmi_env *env, kvmi_insn insn, unsigned int size)
+{
+	struct hammer h = { .fn = hammer_load, .size = size };
+	struct counts c;
+
+	run_hammered(env, R | X, insn, DATA_0, &h, &c);
+	TEST_ASSERT_EQ(c.w[0], MANY_ROUNDS);
+	TEST_ASSERT(!h.found, "%u bytes: of %u stores, a part was seen %lu times",
+		    size, MANY_ROUNDS, h.found);
+}
+
+static void check_load(struct kvmi_env *env, kvmi_insn insn, unsigned int size)
+{
+	struct hammer h = { .fn = hammer_store, .size = size };
+	struct counts c;
+	uint64_t found;
+
+	found = run_hammered(env, W | X, insn, DATA_0, &h, &c);
+	TEST_ASSERT_EQ(c.r[0], MANY_ROUNDS);
+	TEST_ASSERT(!found, "%u bytes: of %u loads, %lu saw a part of a store",
+		    size, MANY_ROUNDS, found);
+}
+
+TEST_F_TIMEOUT(smp, whole_stores, KVMI_TEST_TIMEOUT)
+{
+	check_store(&self->env, kvmi_insn_store8, 8);
+	check_store(&self->env, kvmi_insn_store4, 4);
+	check_store(&self->env, kvmi_insn_store2, 2);
+}
+
+TEST_F_TIMEOUT(smp, whole_loads, KVMI_TEST_TIMEOUT)
+{
+	check_load(&self->env, kvmi_insn_load8, 8);
+	check_load(&self->env, kvmi_insn_load4, 4);
+	check_load(&self->env, kvmi_insn_load2, 2);
+}
+
+/* Nothing gets lost, and each access is reported once, in one page or two. */
+static void check_locked(struct kvmi_env *env, uint8_t access, kvmi_insn insn,
+			 unsigned int offset, unsigned int pause)
+{
+	unsigned int nr = offset == DATA_CROSS ? 2 * MANY_ROUNDS : MANY_ROUNDS;
+	struct hammer h = { .fn = hammer_inc, .pause = pause };
+	struct counts c;
+	uint64_t sum;
+
+	sum = run_hammered(env, access, insn, offset, &h, &c);
+	if (insn == kvmi_insn_xchg)
+		TEST_ASSERT_EQ(sum + load(h.data, 8), h.nr);
+	else
+		TEST_ASSERT_EQ(load(h.data, 8), MANY_ROUNDS + h.nr);
+	TEST_ASSERT(c.r[0] == (access & R ? 0 : nr) &&
+		    c.w[0] == (access & W ? 0 : nr),
+		    "access %u: %u rounds, reported %u R %u W", access,
+		    MANY_ROUNDS, c.r[0], c.w[0]);
+}
+
+TEST_F_TIMEOUT(smp, locked, KVMI_TEST_TIMEOUT)
+{
+	/* The emulator must find a moment between two of them, the CPU not. */
+	unsigned int pause = self->can_step ? 0 : 500;
+
+	check_locked(&self->env, R | X, kvmi_insn_lock_inc, DATA_0, pause);
+	check_locked(&self->env, R | X, kvmi_insn_lock_adc, DATA_0, pause);
+	check_locked(&self->env, R | X, kvmi_insn_xchg, DATA_0, pause);
+	check_locked(&self->env, 0, kvmi_insn_lock_adc, DATA_0, pause);
+}
+
+TEST_F_TIMEOUT(smp, locked_cross, KVMI_TEST_TIMEOUT)
+{
+	if (!self->can_step)
+		SKIP(return, CANNOT_STEP);
+
+	check_locked(&self->env, R | X, kvmi_insn_lock_inc, DATA_CROSS, 0);
+	check_locked(&self->env, R | X, kvmi_insn_xchg, DATA_CROSS, 0);
+	check_locked(&self->env, 0, kvmi_insn_lock_inc, DATA_CROSS, 0);
 }
 
 int main(int argc, char *argv[])

@@ -1117,17 +1117,25 @@ static bool has_error_code(uint64_t vector)
 	       vector == AC_VECTOR;
 }
 
-/* RF is set in an exception's frame; but not by QEMU. */
-static void hide_rf(struct outcome *o)
+/* Where the handler has found its stack, or NULL */
+static uint64_t *exception_frame(struct outcome *o)
 {
 	uint64_t rsp = o->state.gpr[RSP];
-	uint64_t *frame = (void *)o->pages + (rsp - KVMI_TEST_GVA);
 
 	if (!o->state.fault || o->state.fault > FAULT(255) ||
 	    rsp < kvmi_gva(PAGE_K, 0) || rsp >= kvmi_gva(PAGE_K + 1, 0))
-		return;
+		return NULL;
 
-	frame[has_error_code(o->state.fault - 1) + 2] &= ~BIT(16);
+	return (void *)o->pages + (rsp - KVMI_TEST_GVA);
+}
+
+/* RF is set in an exception's frame; but not by QEMU. */
+static void hide_rf(struct outcome *o)
+{
+	uint64_t *frame = exception_frame(o);
+
+	if (frame)
+		frame[has_error_code(o->state.fault - 1) + 2] &= ~BIT(16);
 }
 
 /*
@@ -1513,7 +1521,8 @@ static bool is_qemu_wrong(const struct row *row)
 			!(state->gpr[RSP] >> 32) ||
 			((row->g & W) && !memcmp(table, gdt, PAGE_SIZE)) ||
 			((row->d & W) && state->fault == FAULT(PF_VECTOR) &&
-			 !(state->error_code & PFERR_WRITE_MASK));
+			 exception_frame(w) &&
+			 !(*exception_frame(w) & PFERR_WRITE_MASK));
 		if (wrong)
 			break;
 

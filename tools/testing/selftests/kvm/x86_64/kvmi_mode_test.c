@@ -342,6 +342,55 @@ TEST_F_TIMEOUT(mode, native, KVMI_TEST_TIMEOUT)
 	}
 }
 
+/* POP SS, which there is in some modes only, is not hidden, nor what follows. */
+FIXTURE(real_mode)
+{
+	FIXTURE_DATA(mode) mode;
+};
+
+static const FIXTURE_VARIANT(mode) real_mode = { .mode = 2, .real = true };
+
+FIXTURE_SETUP(real_mode)
+{
+	kvmi_env_create(&self->mode.env, 1);
+	self->mode.r = &self->mode.env.run[0];
+	kvmi_env_hook(&self->mode.env);
+	set_mode(&self->mode, &real_mode);
+}
+
+FIXTURE_TEARDOWN(real_mode)
+{
+	kvmi_env_destroy(&self->mode.env);
+}
+
+TEST_F_TIMEOUT(real_mode, pop_ss, KVMI_TEST_TIMEOUT)
+{
+	/* push %ss; pop %ss; mov DATA_GPA, %ax */
+	static const char code[] = "\x16\x17\xa1\x00\x90";
+	const size_t len = sizeof(code) - 1;
+	struct kvmi_env *env = &self->mode.env;
+	struct kvm_regs regs;
+	struct kvmi_event ev;
+	int i;
+
+	start(&self->mode, &real_mode, "", 0);
+	wait_end(&self->mode, &real_mode, 0, &regs);
+	vcpu_control(&self->mode, KVMI_VCPU_EVENT_PF);
+	kvmi_set_page_access(&env->tool, DATA_GPA,
+			     KVMI_PAGE_ACCESS_W | KVMI_PAGE_ACCESS_X);
+
+	start(&self->mode, &real_mode, code, len);
+	for (i = 1; i <= 2; i++) {
+		kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
+		TEST_ASSERT_EQ(ev.pf.access, KVMI_PAGE_ACCESS_R);
+		TEST_ASSERT_EQ(ev.common.arch.regs.rip,
+			       addr(&real_mode, CODE_GPA) + i);
+		kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	}
+	wait_end(&self->mode, &real_mode, len, &regs);
+	kvmi_no_event(&env->tool);
+}
+
 int main(int argc, char *argv[])
 {
 	TEST_REQUIRE(kvmi_supported());

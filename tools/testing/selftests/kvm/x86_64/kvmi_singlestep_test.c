@@ -435,6 +435,60 @@ static uint64_t guest_exec_bp(uint64_t gva, uint64_t val, uint64_t arg)
 	return results->nr_frames;
 }
 
+/* A string instruction traps after each of its steps. */
+static uint64_t guest_own_tf_string(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	void *to;
+	uint64_t n = 5;
+
+	guest_begin(gva);
+	nr_traps = 7;
+	to = (void *)(gva + DATA_PAGE * PAGE_SIZE);
+	asm volatile("pushfq\n\t"
+		     "orq $0x100, (%%rsp)\n\t"
+		     "popfq\n\t"
+		     "rep stosb\n\t"
+		     "nop\n\t"
+		     "nop"
+		     : "+D"(to), "+c"(n) : "a"(0x5a) : "cc", "memory");
+	return results->nr_frames;
+}
+
+/* Nothing traps after MOV to SS. */
+static void do_load_ss(uint64_t flags)
+{
+	uint64_t *data = &results->val[16];
+
+	asm volatile("mov %%ss, 8(%[data])\n\t"
+		     "pushfq\n\t"
+		     "orq %[flags], (%%rsp)\n\t"
+		     "popfq\n\t"
+		     "mov 8(%[data]), %%ss\n\t"
+		     "mov (%[data]), %%rax\n\t"
+		     "nop\n\t"
+		     "mov 8(%[data]), %%ss\n\t"
+		     "movups (%[data]), %%xmm0\n\t"
+		     "nop\n\t"
+		     "nop"
+		     :: [data]"r"(data), [flags]"r"(flags)
+		     : "rax", "xmm0", "cc", "memory");
+}
+
+static uint64_t guest_load_ss(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	guest_begin(gva);
+	do_load_ss(0);
+	return results->nr_frames;
+}
+
+static uint64_t guest_load_ss_own_tf(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	guest_begin(gva);
+	nr_traps = 4;
+	do_load_ss(FLAGS_TF);
+	return results->nr_frames;
+}
+
 /* Those that the VMM has set for it */
 static uint64_t guest_data_given(uint64_t gva, uint64_t val, uint64_t arg)
 {
@@ -1005,6 +1059,227 @@ TEST_F_TIMEOUT(singlestep, unseen_strings, KVMI_TEST_TIMEOUT)
 TEST_F_TIMEOUT(singlestep, unseen_syscall, KVMI_TEST_TIMEOUT)
 {
 	check_invisible(&self->env, guest_syscall);
+}
+
+/* ---- page faults, answered with CONTINUE ---- */
+
+static uint8_t go_on(struct kvmi_env *env, const struct kvmi_event *ev,
+		     void *arg)
+{
+	TEST_ASSERT_EQ(ev->event, KVMI_VCPU_EVENT_PF);
+
+	return KVMI_EVENT_ACTION_CONTINUE;
+}
+
+static void set_access(struct kvmi_env *env, unsigned int page, uint8_t access)
+{
+	kvmi_set_page_access(&env->tool, kvmi_gpa(page, 0), access);
+}
+
+#define NO_WRITING	(KVMI_ACCESS_ALL & ~KVMI_PAGE_ACCESS_W)
+#define NO_READING	(KVMI_ACCESS_ALL & ~KVMI_PAGE_ACCESS_R)
+
+/*
+ * The pages that the guest's instructions access, and that its handlers have their
+ * results in, are restricted: is it the same to the guest?
+ */
+static void check_restricted(struct kvmi_env *env, kvmi_insn insn, uint64_t nr)
+{
+	static const uint8_t accesses[] = { NO_WRITING, NO_READING, 0 };
+	static uint8_t want[KVMI_TEST_PAGES * PAGE_SIZE];
+	void *got = kvmi_hva(env, 0, 0);
+	uint64_t result;
+	int i;
+
+	clear_pages(env);
+	TEST_ASSERT_EQ(run_plain(env, 0, insn), nr);
+	memcpy(want, got, sizeof(want));
+
+	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, 1);
+	for (i = 0; i < ARRAY_SIZE(accesses); i++) {
+		clear_pages(env);
+		set_access(env, RESULT_PAGE, accesses[i]);
+		set_access(env, DATA_PAGE, accesses[i]);
+		TEST_ASSERT(kvmi_env_access(env, 0, insn, KVMI_TEST_GVA, 0,
+					    go_on, NULL, &result) > 0,
+			    "the pages are not restricted");
+		set_access(env, RESULT_PAGE, KVMI_ACCESS_ALL);
+		set_access(env, DATA_PAGE, KVMI_ACCESS_ALL);
+		TEST_ASSERT(result == nr, "access %u: %lu, want %lu",
+			    accesses[i], result, nr);
+		compare((void *)want, got);
+		TEST_ASSERT(!memcmp(want, got, sizeof(want)), "memory differs");
+	}
+	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, 0);
+}
+
+TEST_F_TIMEOUT(singlestep, continue_data_write, KVMI_TEST_TIMEOUT)
+{
+	if (!check_breakpoints(&self->env, guest_data_write, 3))
+		SKIP(return, NO_BREAKPOINTS);
+	check_restricted(&self->env, guest_data_write, 3);
+}
+
+TEST_F_TIMEOUT(singlestep, continue_data_access, KVMI_TEST_TIMEOUT)
+{
+	if (!check_breakpoints(&self->env, guest_data_access, 4))
+		SKIP(return, NO_BREAKPOINTS);
+	check_restricted(&self->env, guest_data_access, 4);
+}
+
+TEST_F_TIMEOUT(singlestep, continue_data_own_tf, KVMI_TEST_TIMEOUT)
+{
+	if (!check_breakpoints(&self->env, guest_data_own_tf, 8))
+		SKIP(return, NO_BREAKPOINTS);
+	check_restricted(&self->env, guest_data_own_tf, 8);
+}
+
+TEST_F_TIMEOUT(singlestep, continue_data_string, KVMI_TEST_TIMEOUT)
+{
+	if (!check_breakpoints(&self->env, guest_data_string, 4))
+		SKIP(return, NO_BREAKPOINTS);
+	check_restricted(&self->env, guest_data_string, 4);
+}
+
+TEST_F_TIMEOUT(singlestep, continue_own_tf_string, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+
+	check_restricted(env, guest_own_tf_string, 7);
+
+	/* It does not read what it writes to. */
+	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, 1);
+	set_access(env, DATA_PAGE, NO_WRITING);
+	TEST_ASSERT_EQ(kvmi_env_access(env, 0, guest_own_tf_string, KVMI_TEST_GVA,
+				       0, go_on, NULL, NULL), 5);
+	set_access(env, DATA_PAGE, NO_READING);
+	TEST_ASSERT_EQ(kvmi_env_access(env, 0, guest_own_tf_string, KVMI_TEST_GVA,
+				       0, go_on, NULL, NULL), 0);
+}
+
+TEST_F_TIMEOUT(singlestep, continue_load_ss, KVMI_TEST_TIMEOUT)
+{
+	check_restricted(&self->env, guest_load_ss, 0);
+}
+
+TEST_F_TIMEOUT(singlestep, continue_load_ss_own_tf, KVMI_TEST_TIMEOUT)
+{
+	check_restricted(&self->env, guest_load_ss_own_tf, 4);
+}
+
+/* The VMM's breakpoint for data: KVM_RUN ends with it, restricted or not. */
+static unsigned int count_debug_exits(struct kvmi_env *env, kvmi_insn insn)
+{
+	struct kvmi_runner *r = &env->run[0];
+	struct kvmi_event ev;
+	unsigned int nr = 0, idle = 0;
+
+	kvmi_runner_do(r, insn, KVMI_TEST_GVA, 1);
+	for (;;) {
+		if (kvmi_poll_event(&env->tool, &ev, 20)) {
+			TEST_ASSERT_EQ(ev.event, KVMI_VCPU_EVENT_PF);
+			kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+			idle = 0;
+		} else if (kvmi_runner_poll(r, 0)) {
+			if (r->ret || r->vcpu->run->exit_reason != KVM_EXIT_DEBUG)
+				break;
+			TEST_ASSERT(r->vcpu->run->debug.arch.dr6 & DR6_B0,
+				    "dr6 %#llx", r->vcpu->run->debug.arch.dr6);
+			nr++;
+			idle = 0;
+			kvmi_runner_go(r);
+		} else {
+			TEST_ASSERT(++idle < KVMI_TIMEOUT_MS / 20,
+				    "neither event nor exit");
+		}
+	}
+	request_result(r);
+
+	return nr;
+}
+
+TEST_F_TIMEOUT(singlestep, continue_vmm_breakpoint, KVMI_TEST_TIMEOUT)
+{
+	struct kvm_guest_debug dbg = {
+		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP,
+		.arch.debugreg = { [0] = KVMI_TEST_GVA, [7] = DR7_WRITE0 },
+	};
+	struct kvmi_env *env = &self->env;
+	unsigned int nr;
+
+	vcpu_ioctl(env->run[0].vcpu, KVM_SET_GUEST_DEBUG, &dbg);
+	nr = count_debug_exits(env, kvmi_insn_write);
+	if (nr) {
+		TEST_ASSERT_EQ(nr, 1);
+		kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, 1);
+		set_access(env, RESULT_PAGE, NO_WRITING);
+		TEST_ASSERT_EQ(count_debug_exits(env, kvmi_insn_write), 1);
+	}
+	dbg.control = 0;
+	vcpu_ioctl(env->run[0].vcpu, KVM_SET_GUEST_DEBUG, &dbg);
+	if (!nr)
+		SKIP(return, NO_BREAKPOINTS);
+}
+
+/*
+ * In the page that is restricted, of code or data: each instruction makes one
+ * access.
+ */
+extern char ss_code[], ss_code_end[];
+#define NR_SS_CODE	7
+
+asm(".pushsection .text\n"
+	"ss_code:\n\t"
+	"mov %ss, %eax\n\t"
+	"mov %eax, %ss\n\t"
+	"nop\n\t"
+	"mov %eax, %ss\n\t"
+	"movaps %xmm0, %xmm0\n\t"
+	"nop\n\t"
+	"ret\n"
+	"ss_code_end:\n"
+	".popsection");
+
+static uint64_t guest_ss_data(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	asm volatile("mov 8(%0), %%ss\n\t"
+		     "mov (%0), %%rax\n\t"
+		     "mov 8(%0), %%ss\n\t"
+		     "movups (%0), %%xmm0"
+		     :: "r"(gva) : "rax", "xmm0", "memory");
+	return 0;
+}
+
+static void check_each(struct kvmi_env *env, kvmi_insn insn, uint64_t gva,
+		       uint8_t access, unsigned int nr)
+{
+	struct kvmi_recs recs = { .action = KVMI_EVENT_ACTION_CONTINUE };
+	unsigned int i;
+
+	kvmi_set_page_access(&env->tool, gva - KVMI_TEST_GVA + KVMI_TEST_GPA,
+			     KVMI_ACCESS_ALL & ~access);
+	kvmi_env_access(env, 0, insn, gva, 0, kvmi_record, &recs, NULL);
+	for (i = 0; i < recs.nr; i++)
+		TEST_ASSERT_EQ(recs.ev[i].pf.access, access);
+	TEST_ASSERT(recs.nr == nr, "access %u: %u events, want %u", access,
+		    recs.nr, nr);
+}
+
+/* What follows MOV to SS is reported as well. */
+TEST_F_TIMEOUT(singlestep, continue_after_ss, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	uint64_t *data = kvmi_hva(env, DATA_PAGE, 0);
+	struct kvm_sregs sregs;
+
+	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, 1);
+	vcpu_sregs_get(env->run[0].vcpu, &sregs);
+	data[1] = sregs.ss.selector;
+	check_each(env, guest_ss_data, kvmi_gva(DATA_PAGE, 0),
+		   KVMI_PAGE_ACCESS_R, 4);
+	memcpy(kvmi_hva(env, USER_CODE_PAGE, 0), ss_code, ss_code_end - ss_code);
+	check_each(env, kvmi_insn_exec, kvmi_gva(USER_CODE_PAGE, 0),
+		   KVMI_PAGE_ACCESS_X, NR_SS_CODE);
 }
 
 /* ---- the command ---- */
