@@ -251,6 +251,18 @@ int kvmi_reply(const struct kvmi_request *req, int err,
 	return r;
 }
 
+static void kvmi_count_command(struct kvm_introspection *kvmi,
+			       struct kvm_vcpu *vcpu,
+			       const struct kvmi_msg_hdr *hdr)
+{
+	trace_kvmi_command(vcpu ? vcpu->vcpu_idx : -1, hdr->id, hdr->seq,
+			   hdr->size);
+	if (vcpu)
+		vcpu->stat.generic.kvmi.vcpu_commands++;
+	else
+		kvmi->kvm->stat.generic.kvmi.vm_commands++;
+}
+
 static int kvmi_serve(struct kvm_introspection *kvmi, struct kvm_vcpu *vcpu,
 		      const struct kvmi_command *cmd,
 		      const struct kvmi_msg_hdr *hdr,
@@ -268,12 +280,6 @@ static int kvmi_serve(struct kvm_introspection *kvmi, struct kvm_vcpu *vcpu,
 	};
 
 	memcpy(fixed, payload, n);
-	trace_kvmi_command(vcpu ? vcpu->vcpu_idx : -1, hdr->id, hdr->seq,
-			   hdr->size);
-	if (vcpu)
-		vcpu->stat.generic.kvmi.vcpu_commands++;
-	else
-		kvmi->kvm->stat.generic.kvmi.vm_commands++;
 
 	return cmd->fn(&req);
 }
@@ -291,12 +297,14 @@ void kvmi_dispatch_vm(struct kvm_introspection *kvmi,
 {
 	const struct kvmi_command *cmd = kvmi_find_command(hdr->id);
 
-	if (!cmd)
+	if (!cmd) {
 		kvmi_send_reply(kvmi, NULL, hdr, -KVM_ENOSYS, NULL, 0);
-	else if (!kvmi_is_command_allowed(kvmi, hdr->id))
+	} else if (!kvmi_is_command_allowed(kvmi, hdr->id)) {
 		kvmi_send_reply(kvmi, NULL, hdr, -KVM_EPERM, NULL, 0);
-	else
+	} else {
+		kvmi_count_command(kvmi, NULL, hdr);
 		kvmi_serve(kvmi, NULL, cmd, hdr, payload, hdr->size);
+	}
 }
 
 /* Finds the vCPU that a message is for, or says what is wrong. */
@@ -386,6 +394,9 @@ int kvmi_dispatch_job(struct kvm_introspection *kvmi, struct kvm_vcpu *vcpu,
 		      const struct kvmi_job *job)
 {
 	size_t skip = min_t(size_t, job->hdr.size, sizeof(struct kvmi_vcpu_hdr));
+
+	if (!job->interrupted)
+		kvmi_count_command(kvmi, vcpu, &job->hdr);
 
 	return kvmi_serve(kvmi, vcpu, kvmi_find_command(job->hdr.id),
 			  &job->hdr, job->payload + skip, job->hdr.size - skip);

@@ -205,6 +205,7 @@ struct kvm_vcpu_introspection {
 
 struct kvmi_job {
 	struct list_head link;
+	bool interrupted;	/* served before, but not answered */
 	struct kvmi_msg_hdr hdr;
 	u8 payload[];
 };

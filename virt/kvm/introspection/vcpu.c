@@ -111,6 +111,7 @@ int kvmi_vcpu_add_job(struct kvm_vcpu *vcpu, const struct kvmi_msg_hdr *hdr,
 	if (!job)
 		return -KVM_ENOMEM;
 
+	job->interrupted = false;
 	job->hdr = *hdr;
 	memcpy(job->payload, payload, hdr->size);
 
@@ -150,8 +151,10 @@ static int kvmi_run_jobs(struct kvm_vcpu *vcpu,
 	struct kvmi_job *job;
 
 	while (!kvmi_is_dead(vcpui->kvmi) && (job = kvmi_first_job(vcpui))) {
-		if (kvmi_dispatch_job(vcpui->kvmi, vcpu, job) == -EINTR)
+		if (kvmi_dispatch_job(vcpui->kvmi, vcpu, job) == -EINTR) {
+			job->interrupted = true;
 			return -EINTR;
+		}
 
 		spin_lock(&vcpui->lock);
 		list_del(&job->link);

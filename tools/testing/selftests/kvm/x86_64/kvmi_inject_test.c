@@ -683,6 +683,7 @@ TEST_F_TIMEOUT(inject, reply_interrupted, KVMI_TEST_TIMEOUT)
 	struct kvmi_event ev;
 	unsigned int room, i;
 	int have = 0;
+	uint64_t nr = 0, count;
 
 	start_spinning(self);
 	pause_vcpu(env, &ev);
@@ -703,6 +704,11 @@ TEST_F_TIMEOUT(inject, reply_interrupted, KVMI_TEST_TIMEOUT)
 		kvmi_runner_kick(self->r);
 		kvmi_runner_wait_exit(self->r);
 		TEST_ASSERT_EQ(self->r->err, EINTR);
+		/* It is one command, however often it is begun. */
+		count = kvmi_vcpu_stat(self->r->vcpu, "kvmi_vcpu_commands");
+		if (i)
+			TEST_ASSERT_EQ(count, nr);
+		nr = count;
 		kvmi_runner_go(self->r);
 	}
 

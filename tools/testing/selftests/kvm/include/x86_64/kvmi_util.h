@@ -245,7 +245,10 @@ uint64_t kvmi_runner_wait(struct kvmi_runner *r);
 /* Interrupts KVM_RUN with a signal. */
 void kvmi_runner_kick(struct kvmi_runner *r);
 
-/* How often the vCPU, not in KVM_RUN now, has left the guest */
+/* A statistic of the vCPU, which must not be in KVM_RUN now */
+uint64_t kvmi_vcpu_stat(struct kvm_vcpu *vcpu, const char *name);
+
+/* How often it has left the guest */
 uint64_t kvmi_nr_exits(struct kvm_vcpu *vcpu);
 
 /* ---- all of it together ---- */

@@ -768,12 +768,12 @@ void kvmi_runner_kick(struct kvmi_runner *r)
 	pthread_kill(r->thread, SIGUSR1);
 }
 
-uint64_t kvmi_nr_exits(struct kvm_vcpu *vcpu)
+uint64_t kvmi_vcpu_stat(struct kvm_vcpu *vcpu, const char *name)
 {
 	int fd = vcpu_get_stats_fd(vcpu);
 	struct kvm_stats_header header;
 	struct kvm_stats_desc *descs;
-	uint64_t exits = 0;
+	uint64_t value = 0;
 	bool found = false;
 	int i;
 
@@ -783,16 +783,21 @@ uint64_t kvmi_nr_exits(struct kvm_vcpu *vcpu)
 		struct kvm_stats_desc *desc =
 			get_stats_descriptor(descs, i, &header);
 
-		if (strcmp(desc->name, "exits"))
+		if (strcmp(desc->name, name))
 			continue;
-		read_stat_data(fd, &header, desc, &exits, 1);
+		read_stat_data(fd, &header, desc, &value, 1);
 		found = true;
 	}
-	TEST_ASSERT(found, "no such statistic");
+	TEST_ASSERT(found, "no statistic %s", name);
 	free(descs);
 	close(fd);
 
-	return exits;
+	return value;
+}
+
+uint64_t kvmi_nr_exits(struct kvm_vcpu *vcpu)
+{
+	return kvmi_vcpu_stat(vcpu, "exits");
 }
 
 void kvmi_runner_stop(struct kvmi_runner *r)
