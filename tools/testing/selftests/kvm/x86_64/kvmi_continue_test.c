@@ -1500,6 +1500,37 @@ static void test_restrictions(const struct row *row)
 	restrict_pages(row, NULL);
 }
 
+static const struct row *find_row(const char *name)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(rows); i++)
+		if (!strcmp(rows[i].name, name))
+			return &rows[i];
+
+	TEST_FAIL("there is no row %s", name);
+}
+
+/* Does the CPU mind a breakpoint that KVM has it enter the guest with? */
+static bool takes_breakpoints(void)
+{
+	const struct row *store = find_row("movl_store");
+	struct kvm_vcpu *vcpu = env.run[0].vcpu;
+	struct kvm_debugregs none, dbg;
+	bool taken;
+
+	vcpu_ioctl(vcpu, KVM_GET_DEBUGREGS, &none);
+	dbg = none;
+	dbg.db[0] = a_gva(store);
+	dbg.dr7 = 0xd0402;	/* 4 bytes, written to */
+	vcpu_ioctl(vcpu, KVM_SET_DEBUGREGS, &dbg);
+	taken = !run(store, all_flags[0], &got, false) ||
+		got.state.fault == FAULT(DB_VECTOR);
+	vcpu_ioctl(vcpu, KVM_SET_DEBUGREGS, &none);
+
+	return taken;
+}
+
 /*
  * Is there something wrong with it indeed?  The tool is not involved, for
  * nothing is restricted: either it shows in what the instruction does, or it
@@ -1536,6 +1567,8 @@ static bool is_qemu_wrong(const struct row *row)
 		vm_mem_region_set_flags(env.vm, KVMI_TEST_SLOT, 0);
 		wrong = result.code == KSFT_FAIL;
 	}
+	if (!wrong && row->fault == FAULT(DB_VECTOR))
+		wrong = !takes_breakpoints();
 	result.code = KSFT_PASS;
 	result.text[0] = 0;
 
