@@ -154,14 +154,6 @@ static inline void kvmi_refresh_intercepts(struct kvm_vcpu *vcpu)
 		__kvmi_refresh_intercepts(vcpu);
 }
 
-/* Back in L1: what was put off is done, even if it was to lift everything. */
-static inline void kvmi_left_l2(struct kvm_vcpu *vcpu, bool *put_off)
-{
-	if (*put_off || kvmi_intercepts(vcpu))
-		__kvmi_refresh_intercepts(vcpu);
-	*put_off = false;
-}
-
 /* Writes of it, for the MSR bitmaps */
 static inline bool kvmi_intercepts_msr(struct kvm_vcpu *vcpu, u32 msr)
 {
@@ -366,7 +358,6 @@ static inline bool kvmi_intercepts_cr(struct kvm_vcpu *vcpu, int cr)
 }
 
 static inline void kvmi_refresh_intercepts(struct kvm_vcpu *vcpu) { }
-static inline void kvmi_left_l2(struct kvm_vcpu *vcpu, bool *put_off) { }
 
 static inline bool kvmi_intercepts_msr(struct kvm_vcpu *vcpu, u32 msr)
 {

@@ -648,11 +648,39 @@ static u8 kvmi_stack_bytes(const struct kvmi_decoder *d)
 	return d->is_64bit ? 8 : 4;
 }
 
+/* Of those that read their operand and write to it, the others stay in the dark. */
+static u8 kvmi_0f_memory_bytes(const struct kvmi_decoder *d)
+{
+	if (d->has_vex)
+		return MAX_OPERAND;
+
+	switch (d->op) {
+	case 0xb0:
+	case 0xc0:
+		return 1;
+	case 0xa3 ... 0xa5:
+	case 0xab ... 0xad:
+	case 0xb1:
+	case 0xb3:
+	case 0xba ... 0xbb:
+	case 0xc1:
+		return d->op_bytes;
+	case 0xc7:		/* CMPXCHG8B, CMPXCHG16B */
+		if (X86_MODRM_REG(d->modrm) == 1)
+			return d->rex & REX_W ? 16 : 8;
+		break;
+	}
+
+	return MAX_OPERAND;
+}
+
 /* The size in the instruction's own terms, or the most that it can be. */
 static u8 kvmi_memory_bytes(const struct kvmi_decoder *d, u16 accesses)
 {
 	if (accesses & (PUSH | POP))
 		return kvmi_stack_bytes(d);
+	if (d->map == MAP_0F)
+		return kvmi_0f_memory_bytes(d);
 	if (d->map != MAP_ONE_BYTE || (d->op & 0xf8) == 0xd8)
 		return MAX_OPERAND;
 

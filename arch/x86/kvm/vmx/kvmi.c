@@ -137,3 +137,18 @@ void vmx_kvmi_update_intercepts(struct kvm_vcpu *vcpu)
 	vmx_kvmi_update_cr4(vcpu);
 	vmx_kvmi_update_desc(vcpu);
 }
+
+/**
+ * vmx_kvmi_left_l2 - do for L1 what was put off while L2 ran
+ * @vcpu: the vCPU, back in L1
+ *
+ * Even if there is nothing to intercept any more: it may have been to lift it all.
+ */
+void vmx_kvmi_left_l2(struct kvm_vcpu *vcpu)
+{
+	bool *put_off = &to_vmx(vcpu)->nested.update_vmcs01_kvmi;
+
+	if (*put_off || kvmi_intercepts(vcpu))
+		__kvmi_refresh_intercepts(vcpu);
+	*put_off = false;
+}
