@@ -136,7 +136,8 @@ ROW(int_n, "int $0x80", .c = X, .fault = FAULT(0x80), .native = true)
 /* ---- segments and tables ---- */
 
 ROW(mov_ds, "mov $0x10, %eax; mov %eax, %ds", .g = R, .ring = RING_0)
-ROW(mov_ss, "mov $0x10, %eax; mov %eax, %ss", .g = R, .ring = RING_0)
+ROW(mov_ss, "mov $0x10, %eax; mov %eax, %ss", .g = R, .shadow = true,
+	.ring = RING_0)
 ROW(mov_ds_accessed, "mov $" SEL_DATA_NEW ", %eax; mov %eax, %ds", .g = RW, .sregs = true,
 	.ring = RING_0)
 ROW(mov_fs_accessed, "mov $" SEL_DATA_NEW ", %eax; mov %eax, %fs", .g = RW, .sregs = true,
@@ -146,9 +147,12 @@ ROW(pop_gs_gdt, "pushq $0x10; pop %gs", .g = R, .ring = RING_0)
 ROW(lfsl, "lfsl (%rdi), %eax", .a = R, .g = R, .prep = prep_a_fs, .len = 6, .sregs = true)
 ROW(lgsl, "lgsl (%rdi), %eax", .a = R, .prep = prep_a_fs, .len = 6, .sregs = true)
 ROW(lssl, "lssl (%rdi), %eax", .a = R, .g = R, .prep = prep_a_fs, .len = 6, .sregs = true)
-ROW(mov_ss_mem, "movw (%rdi), %ss", .a = R, .g = R, .val = 0x10, .val_size = 2, .ring = RING_0)
-ROW(mov_ss_accessed, "mov $" SEL_DATA_NEW ", %eax; mov %eax, %ss", .g = RW, .sregs = true, .ring = RING_0)
-ROW(mov_ss_null, "movw (%rdi), %ss", .a = R, .val_size = 2, .sregs = true, .ring = RING_0)
+ROW(mov_ss_mem, "movw (%rdi), %ss", .a = R, .g = R, .val = 0x10, .val_size = 2, .shadow = true,
+	.ring = RING_0)
+ROW(mov_ss_accessed, "mov $" SEL_DATA_NEW ", %eax; mov %eax, %ss", .g = RW, .sregs = true,
+	.shadow = true, .ring = RING_0)
+ROW(mov_ss_null, "movw (%rdi), %ss", .a = R, .val_size = 2, .sregs = true, .shadow = true,
+	.ring = RING_0)
 ROW(mov_ss_code, "mov $0x10, %eax; mov %eax, %ss; mov %eax, %ecx", .c = X, .ring = RING_0)
 ROW(ltr, "mov $" SEL_TSS_NEW ", %eax; ltr %ax", .g = RW, .sregs = true, .ring = RING_0)
 ROW(lldt, "mov $" SEL_LDT ", %eax; lldt %ax", .g = R, .sregs = true, .ring = RING_0)
