@@ -24,21 +24,23 @@ struct kvm_page_fault;
 
 #ifdef CONFIG_KVM_INTROSPECTION
 
-/* The most that one instruction has in memory, as far as that is looked at */
-#define KVMI_MAX_OPERANDS	2
-/* The size of an operand of which no more is known than that it is not larger */
-#define KVMI_MAX_OPERAND_SIZE	64
+/* The most that one instruction has in memory: as many as it can gather */
+#define KVMI_MAX_OPERANDS	16
 
 /**
  * struct kvmi_operand - a place in memory that an instruction accesses
  * @gva: its linear address
- * @size: its size in bytes, or KVMI_MAX_OPERAND_SIZE
+ * @size: its size in bytes, or the most that it can be
  * @access: how, in KVMI_PAGE_ACCESS_* terms
+ * @certain: all of it is accessed, unless the guest faults
+ * @implicit: it is the CPU's doing, which may do it at any privilege level
  */
 struct kvmi_operand {
 	gva_t gva;
-	u8 size;
+	u16 size;
 	u8 access;
+	bool certain;
+	bool implicit;
 };
 
 u64 __kvmi_restrict_spte(struct kvm_vcpu *vcpu, struct kvm_mmu_page *sp,
@@ -66,6 +68,8 @@ unsigned int kvmi_fetch_insn(struct kvm_vcpu *vcpu, u8 *bytes);
 gva_t kvmi_insn_gva(struct kvm_vcpu *vcpu, gpa_t gpa, u8 access);
 unsigned int kvmi_insn_operands(struct kvm_vcpu *vcpu,
 				struct kvmi_operand *operands);
+unsigned int kvmi_delivery_operands(struct kvm_vcpu *vcpu,
+				    struct kvmi_operand *operands);
 bool kvmi_insn_goes_on(struct kvm_vcpu *vcpu);
 bool kvmi_is_alignment_checked(struct kvm_vcpu *vcpu);
 bool kvmi_must_emulate(const struct x86_emulate_ctxt *ctxt);

@@ -461,15 +461,13 @@ static u8 kvmi_unseen_access(struct kvm_vcpu *vcpu, gfn_t gfn)
 						 kvmi_pf_relaxed(vcpu, gfn)) : 0;
 }
 
-static bool kvmi_raise_unseen_gva(struct kvm_vcpu *vcpu, gva_t gva, u8 access)
+static bool kvmi_raise_unseen_gpa(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa,
+				  u8 access)
 {
-	gpa_t gpa = kvmi_translate(vcpu, gva, access & KVMI_PAGE_ACCESS_W ?
-					      PFERR_WRITE_MASK : 0);
 	gfn_t gfn = gpa_to_gfn(gpa);
 	u8 unseen;
 
-	/* The guest's own page fault comes first. */
-	if (gpa == INVALID_GPA || !kvm_vcpu_gfn_to_memslot(vcpu, gfn))
+	if (!kvm_vcpu_gfn_to_memslot(vcpu, gfn))
 		return false;
 
 	unseen = access & kvmi_unseen_access(vcpu, gfn);
@@ -483,23 +481,69 @@ static bool kvmi_raise_unseen_gva(struct kvm_vcpu *vcpu, gva_t gva, u8 access)
 	return false;
 }
 
-static bool kvmi_raise_unseen_operand(struct kvm_vcpu *vcpu,
-				      const struct kvmi_operand *operand)
+static gpa_t kvmi_operand_gpa(struct kvm_vcpu *vcpu,
+			      const struct kvmi_operand *operand, gva_t gva)
 {
-	gva_t next = ALIGN(operand->gva, PAGE_SIZE);
+	u64 pferr = 0;
 
-	/* #AC comes first. */
-	if (kvmi_is_alignment_checked(vcpu) &&
-	    !IS_ALIGNED(operand->gva, operand->size))
-		return false;
+	if (operand->access & KVMI_PAGE_ACCESS_W)
+		pferr |= PFERR_WRITE_MASK;
+	if (operand->implicit)
+		pferr |= PFERR_IMPLICIT_ACCESS;
 
-	if (kvmi_raise_unseen_gva(vcpu, operand->gva, operand->access))
-		return true;
+	if (is_long_mode(vcpu) &&
+	    !__is_canonical_address(gva, vcpu_virt_addr_bits(vcpu)))
+		return INVALID_GPA;
 
-	return operand->size < KVMI_MAX_OPERAND_SIZE &&
-	       next - operand->gva < operand->size && next != operand->gva &&
-	       kvmi_raise_unseen_gva(vcpu, is_64_bit_mode(vcpu) ? next : (u32)next,
-				     operand->access);
+	return kvmi_translate(vcpu, gva, pferr);
+}
+
+/* #AC, of what has such a size that it has to be aligned */
+static bool kvmi_is_misaligned(struct kvm_vcpu *vcpu,
+			       const struct kvmi_operand *operand)
+{
+	return operand->size <= sizeof(u64) && is_power_of_2(operand->size) &&
+	       !IS_ALIGNED(operand->gva, operand->size) &&
+	       kvmi_is_alignment_checked(vcpu);
+}
+
+enum kvmi_unseen {
+	/* Nothing to tell of the operand */
+	KVMI_UNSEEN_NONE,
+	/* An access has been raised. */
+	KVMI_UNSEEN_RAISED,
+	/* The guest faults, and accesses nothing else. */
+	KVMI_UNSEEN_FAULT,
+};
+
+static enum kvmi_unseen
+kvmi_raise_unseen_operand(struct kvm_vcpu *vcpu,
+			  const struct kvmi_operand *operand)
+{
+	gva_t gva = operand->gva;
+	unsigned int size = operand->size;
+
+	if (operand->certain && kvmi_is_misaligned(vcpu, operand))
+		return KVMI_UNSEEN_FAULT;
+
+	while (size) {
+		unsigned int n = min_t(unsigned int, size,
+				       PAGE_SIZE - offset_in_page(gva));
+		gpa_t gpa = kvmi_operand_gpa(vcpu, operand, gva);
+
+		if (gpa == INVALID_GPA && operand->certain)
+			return KVMI_UNSEEN_FAULT;
+		if (gpa != INVALID_GPA &&
+		    kvmi_raise_unseen_gpa(vcpu, gva, gpa, operand->access))
+			return KVMI_UNSEEN_RAISED;
+
+		gva += n;
+		size -= n;
+		if (!is_64_bit_mode(vcpu) && !operand->implicit)
+			gva = (u32)gva;
+	}
+
+	return KVMI_UNSEEN_NONE;
 }
 
 /**
@@ -509,20 +553,23 @@ static bool kvmi_raise_unseen_operand(struct kvm_vcpu *vcpu,
  *
  * A page that permits to write permits to read, and so on (kvmi_hw_denied()).  An
  * operand in such a page, or in a page table that the CPU had to be let write to
- * for its walk, causes no fault.
+ * for its walk, causes no fault.  Nor does what is used to deliver an interrupt or
+ * exception.
  */
 void kvmi_arch_pf_unseen(struct kvm_vcpu *vcpu)
 {
 	struct kvmi_operand operands[KVMI_MAX_OPERANDS];
 	unsigned int i, n;
 
-	if (!kvmi_is_vcpu_restricted(vcpu) || kvmi_arch_vcpu_is_delivering(vcpu) ||
+	if (!kvmi_is_vcpu_restricted(vcpu) ||
 	    !kvmi_is_event_enabled(vcpu, KVMI_VCPU_EVENT_PF))
 		return;
 
-	n = kvmi_insn_operands(vcpu, operands);
+	n = kvmi_arch_vcpu_is_delivering(vcpu) ?
+	    kvmi_delivery_operands(vcpu, operands) :
+	    kvmi_insn_operands(vcpu, operands);
 	for (i = 0; i < n; i++)
-		if (kvmi_raise_unseen_operand(vcpu, &operands[i]))
+		if (kvmi_raise_unseen_operand(vcpu, &operands[i]) != KVMI_UNSEEN_NONE)
 			return;
 }
 

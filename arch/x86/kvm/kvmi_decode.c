@@ -1,0 +1,1363 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM introspection on x86: what an instruction accesses
+ *
+ * It is looked at for two reasons.  AMD's nested paging tells no linear address
+ * of an access that faulted.  The instruction does: its operands are computed,
+ * and the one that leads to the guest-physical address of the fault, to its
+ * first byte unless it is large, is it.  If two of them do, the address is not known.
+ *
+ * And a page may have to permit more to the CPU than the tool has allowed, so
+ * that there would be no fault (kvmi_pf.c).
+ *
+ * Both need all that an instruction accesses, so what is in doubt belongs to it:
+ * more than it accesses can be said here, less cannot.  An operand is too long
+ * where the opcode does not tell its size at once, and is there although a mask
+ * may leave it out (kvmi_decode_vec.c).  What the CPU accesses on behalf of the
+ * instruction, such as descriptors, is in kvmi_decode_tables.c.  An opcode that
+ * is not found here has nothing in memory, or is not valid.
+ *
+ * KVM's emulator is of no use for it.  It knows a third of the instructions,
+ * and it has a state, which must not be disturbed.
+ *
+ * Addresses are translated as for reading.  That sets accessed bits, as the CPU
+ * may do at any time, but never a dirty bit.
+ *
+ * On the thread of the vCPU, in a kvm->srcu section.
+ */
+
+#include <linux/kvmi_arch.h>
+#include "cpuid.h"
+#include "kvm_cache_regs.h"
+#include "kvmi_decode.h"
+#include "mmu.h"
+#include "x86.h"
+
+/* What an instruction accesses */
+#define MEM_R		BIT(0)	/* the operand of its ModRM byte */
+#define MEM_W		BIT(1)
+#define MEM_RW		(MEM_R | MEM_W)
+#define PUSH		BIT(2)	/* below the top of the stack, writes */
+#define POP		BIT(3)	/* the top of the stack, reads */
+#define LEAVE		BIT(4)	/* the stack at RBP, reads */
+#define SI_R		BIT(5)	/* at RSI */
+#define DI_R		BIT(6)	/* at RDI, in ES */
+#define DI_W		BIT(7)
+#define ABS_R		BIT(8)	/* an address in the instruction */
+#define ABS_W		BIT(9)
+#define XLAT_R		BIT(10)	/* at RBX + AL */
+#define FRAME		BIT(11)	/* several places of the stack */
+#define MAYBE		BIT(12)	/* less than that, or nothing, or not always */
+
+/* Where XSAVE notes what it has saved, and looks for that, too */
+#define XSAVE_HEADER_AT	512
+
+/* ---- the bytes of the instruction ---- */
+
+static unsigned int kvmi_fetch_in_page(struct kvm_vcpu *vcpu, u8 *bytes,
+				       unsigned int done)
+{
+	gva_t gva = kvm_get_linear_rip(vcpu) + done;
+	unsigned int n = min_t(unsigned int, MAX_INSN_SIZE - done,
+			       PAGE_SIZE - offset_in_page(gva));
+	gpa_t gpa = n ? kvmi_translate(vcpu, gva, PFERR_FETCH_MASK) :
+			INVALID_GPA;
+
+	if (gpa == INVALID_GPA ||
+	    kvm_vcpu_read_guest_page(vcpu, gpa_to_gfn(gpa), bytes + done,
+				     offset_in_page(gpa), n))
+		return 0;
+
+	return n;
+}
+
+/**
+ * kvmi_fetch_insn - read the bytes at RIP, as far as there are any
+ * @vcpu: the vCPU, on its thread, in a kvm->srcu section
+ * @bytes: where to, MAX_INSN_SIZE bytes
+ *
+ * Return: how many there are, which need not belong to one instruction.
+ */
+unsigned int kvmi_fetch_insn(struct kvm_vcpu *vcpu, u8 *bytes)
+{
+	unsigned int n = kvmi_fetch_in_page(vcpu, bytes, 0);
+
+	return n ? n + kvmi_fetch_in_page(vcpu, bytes, n) : 0;
+}
+EXPORT_SYMBOL_GPL(kvmi_fetch_insn);
+
+/* Does not touch the next page before it is known to be needed. */
+static void kvmi_fetch_more(struct kvmi_decoder *d)
+{
+	unsigned int n = kvmi_fetch_in_page(d->vcpu, d->bytes, d->fetched);
+
+	if (!n)
+		d->failed = true;
+	d->fetched += n;
+}
+
+static u8 kvmi_next_byte(struct kvmi_decoder *d)
+{
+	if (!d->failed && d->pos == d->fetched)
+		kvmi_fetch_more(d);
+
+	return d->failed ? 0 : d->bytes[d->pos++];
+}
+
+/* Not used up by that */
+static u8 kvmi_peek_byte(struct kvmi_decoder *d)
+{
+	u8 byte = kvmi_next_byte(d);
+
+	if (!d->failed)
+		d->pos--;
+
+	return byte;
+}
+
+/**
+ * kvmi_next_number - take a little-endian number with a sign
+ * @d: the instruction
+ * @size: its size in bytes
+ */
+s64 kvmi_next_number(struct kvmi_decoder *d, u8 size)
+{
+	u64 val = 0;
+	u8 i;
+
+	for (i = 0; i < size; i++)
+		val |= (u64)kvmi_next_byte(d) << (8 * i);
+
+	return sign_extend64(val, 8 * size - 1);
+}
+
+/* ---- prefixes and the opcode ---- */
+
+static bool kvmi_is_prefix(struct kvmi_decoder *d, u8 byte)
+{
+	switch (byte) {
+	case 0x26:
+		d->seg = VCPU_SREG_ES;
+		return true;
+	case 0x2e:
+		d->seg = VCPU_SREG_CS;
+		return true;
+	case 0x36:
+		d->seg = VCPU_SREG_SS;
+		return true;
+	case 0x3e:
+		d->seg = VCPU_SREG_DS;
+		return true;
+	case 0x64:
+		d->seg = VCPU_SREG_FS;
+		return true;
+	case 0x65:
+		d->seg = VCPU_SREG_GS;
+		return true;
+	case 0x66:
+		d->has_66 = true;
+		d->op_bytes = d->is_16bit ? 4 : 2;
+		return true;
+	case 0x67:
+		d->ad_bytes = d->is_64bit || d->is_16bit ? 4 : 2;
+		return true;
+	case 0xf2 ... 0xf3:
+		d->rep = byte;
+		return true;
+	case 0xf0:
+		return true;
+	}
+
+	return false;
+}
+
+/* Outside of 64-bit mode, these are LDS, LES, BOUND and POP as well. */
+static bool kvmi_is_vex(struct kvmi_decoder *d, u8 byte)
+{
+	u8 next;
+
+	switch (byte) {
+	case 0x62:
+	case 0xc4 ... 0xc5:
+		return d->is_64bit || X86_MODRM_MOD(kvmi_peek_byte(d)) == 3;
+	case 0x8f:
+		next = kvmi_peek_byte(d);
+		return X86_VEX3_M(next) >= MAP_XOP8 && X86_VEX3_M(next) <= MAP_XOPA;
+	}
+
+	return false;
+}
+
+/* What there is instead of the prefixes 0x66, 0xf3 and 0xf2 */
+static void kvmi_decode_pp(struct kvmi_decoder *d, u8 byte)
+{
+	static const u8 reps[] = { 0, 0, 0xf3, 0xf2 };
+
+	d->has_66 = X86_VEX_P(byte) == 1;
+	d->rep = reps[X86_VEX_P(byte)];
+}
+
+static void kvmi_decode_evex(struct kvmi_decoder *d, u8 byte)
+{
+	d->has_evex = true;
+	d->mask_reg = byte & 7;
+	d->vec_index = byte & BIT(3) ? 0 : 16;
+	d->is_broadcast = byte & BIT(4);
+	d->vec_bytes = 16 << (byte >> 5 & 3);
+	/* There is no larger one: it raises #UD. */
+	if (d->vec_bytes > KVMI_MAX_VEC_BYTES)
+		d->failed = true;
+}
+
+/* VEX (0xc5, 0xc4), EVEX (0x62) and XOP (0x8f) have what REX has, but inverted. */
+static void kvmi_decode_vex(struct kvmi_decoder *d, u8 prefix)
+{
+	u8 byte = kvmi_next_byte(d);
+
+	d->has_vex = true;
+	d->map = MAP_0F;
+	d->rex = 0;
+
+	if (prefix != 0xc5) {
+		if (!X86_VEX_X(byte))
+			d->rex |= REX_X;
+		if (!X86_VEX_B(byte))
+			d->rex |= REX_B;
+		d->map = prefix == 0x62 ? X86_EVEX_M(byte) : X86_VEX3_M(byte);
+		byte = kvmi_next_byte(d);
+		if (X86_VEX_W(byte))
+			d->rex |= REX_W;
+	}
+	d->op_bytes = d->is_64bit && (d->rex & REX_W) ? 8 : 4;
+	d->vec_reg = ~X86_VEX_V(byte) & 0xf;
+	d->vec_bytes = X86_VEX_L(byte) ? 32 : 16;
+	kvmi_decode_pp(d, byte);
+	if (prefix == 0x62)
+		kvmi_decode_evex(d, kvmi_next_byte(d));
+
+	d->op = kvmi_next_byte(d);
+}
+
+static void kvmi_decode_opcode(struct kvmi_decoder *d)
+{
+	u8 byte = kvmi_next_byte(d);
+
+	while (!d->failed && kvmi_is_prefix(d, byte))
+		byte = kvmi_next_byte(d);
+
+	if (d->is_64bit && (byte & 0xf0) == 0x40) {
+		d->rex = byte & 0xf;
+		byte = kvmi_next_byte(d);
+	}
+	if (d->rex & REX_W)
+		d->op_bytes = 8;
+
+	if (kvmi_is_vex(d, byte)) {
+		kvmi_decode_vex(d, byte);
+		return;
+	}
+
+	if (byte == 0x0f) {
+		d->map = MAP_0F;
+		byte = kvmi_next_byte(d);
+		if (byte == 0x38 || byte == 0x3a) {
+			d->map = byte == 0x38 ? MAP_0F38 : MAP_0F3A;
+			byte = kvmi_next_byte(d);
+		}
+	}
+
+	d->op = byte;
+}
+
+/* ---- what an instruction accesses ---- */
+
+static u16 kvmi_fpu_accesses(const struct kvmi_decoder *d)
+{
+	static const u8 stores[] = {
+		[0xd9 & 7] = BIT(2) | BIT(3) | BIT(6) | BIT(7),
+		[0xdb & 7] = BIT(1) | BIT(2) | BIT(3) | BIT(7),
+		[0xdd & 7] = BIT(1) | BIT(2) | BIT(3) | BIT(6) | BIT(7),
+		[0xdf & 7] = BIT(1) | BIT(2) | BIT(3) | BIT(6) | BIT(7),
+	};
+
+	return stores[d->op & 7] & BIT(kvmi_modrm_ext(d)) ? MEM_W : MEM_R;
+}
+
+static u16 kvmi_one_byte_accesses(const struct kvmi_decoder *d)
+{
+	u8 ext = kvmi_modrm_ext(d);
+
+	switch (d->op) {
+	case 0x06:		/* PUSH of a segment register */
+	case 0x0e:
+	case 0x16:
+	case 0x1e:
+		return d->is_64bit ? 0 : PUSH;
+	case 0x07:		/* POP of a segment register */
+	case 0x17:
+	case 0x1f:
+		return d->is_64bit ? 0 : POP;
+	case 0x00 ... 0x05:
+	case 0x08 ... 0x0d:
+	case 0x10 ... 0x15:
+	case 0x18 ... 0x1d:
+	case 0x20 ... 0x3f:
+		if ((d->op & 7) >= 4)
+			return 0;
+		/* CMP, and what has a register as its destination */
+		return d->op >= 0x38 || (d->op & 2) ? MEM_R : MEM_RW;
+	case 0x50 ... 0x57:
+	case 0x68:
+	case 0x6a:
+	case 0x9c:
+	case 0xe8:
+		return PUSH;
+	case 0x58 ... 0x5f:
+	case 0x9d:
+	case 0xc2 ... 0xc3:
+		return POP;
+	case 0x60 ... 0x61:	/* PUSHA, POPA */
+		return d->is_64bit ? 0 : FRAME;
+	case 0x63:		/* MOVSXD, ARPL */
+		return d->is_64bit ? MEM_R : MEM_RW;
+	case 0x6c ... 0x6d:	/* INS, OUTS */
+		return DI_W;
+	case 0x6e ... 0x6f:
+		return SI_R;
+	case 0x80 ... 0x83:
+		return ext == 7 ? MEM_R : MEM_RW;
+	case 0x62:		/* BOUND */
+	case 0x69:
+	case 0x6b:
+	case 0x84 ... 0x85:
+	case 0x8a ... 0x8b:
+	case 0x8e:		/* to a segment register */
+	case 0xc4 ... 0xc5:	/* LES, LDS */
+		return MEM_R;
+	case 0x86 ... 0x87:
+	case 0xc0 ... 0xc1:
+	case 0xd0 ... 0xd3:
+		return MEM_RW;
+	case 0xd8 ... 0xdf:
+		return kvmi_fpu_accesses(d);
+	case 0x88 ... 0x89:
+	case 0x8c:
+		return MEM_W;
+	case 0x8f:
+		return ext ? 0 : POP | MEM_W;
+	case 0xa0 ... 0xa1:
+		return ABS_R;
+	case 0xa2 ... 0xa3:
+		return ABS_W;
+	case 0xa4 ... 0xa5:
+		return SI_R | DI_W;
+	case 0xa6 ... 0xa7:
+		return SI_R | DI_R;
+	case 0xaa ... 0xab:
+		return DI_W;
+	case 0xac ... 0xad:
+		return SI_R;
+	case 0xae ... 0xaf:
+		return DI_R;
+	case 0xc6 ... 0xc7:
+		return ext ? 0 : MEM_W;
+	case 0xc8:		/* ENTER */
+		return FRAME;
+	case 0xc9:
+		return LEAVE;
+	case 0xd7:
+		return XLAT_R;
+	case 0xf6 ... 0xf7:
+		return ext == 2 || ext == 3 ? MEM_RW : MEM_R;
+	case 0xfe:
+		return ext < 2 ? MEM_RW : 0;
+	case 0xff:
+		if (ext < 2)
+			return MEM_RW;
+		if (ext == 2 || ext == 6)
+			return MEM_R | PUSH;
+		return ext < 6 ? MEM_R : 0;
+	}
+
+	return 0;
+}
+
+/* The state of FPU and vector registers, caches, and a few more */
+static u16 kvmi_state_accesses(const struct kvmi_decoder *d)
+{
+	switch (kvmi_modrm_ext(d)) {
+	case 0:			/* FXSAVE, STMXCSR */
+	case 3:
+		return MEM_W;
+	case 4:			/* XSAVE, PTWRITE */
+		return d->rep == 0xf3 ? MEM_R : MEM_W | MAYBE;
+	case 5:			/* XRSTOR */
+		return MEM_R | MAYBE;
+	case 6:			/* XSAVEOPT, CLWB, CLRSSBSY */
+		if (d->rep == 0xf3)
+			return MEM_RW;
+		return d->has_66 ? MEM_R : MEM_W | MAYBE;
+	}
+
+	/* FXRSTOR, LDMXCSR, CLFLUSH */
+	return MEM_R;
+}
+
+static u16 kvmi_0f_accesses(const struct kvmi_decoder *d)
+{
+	u8 ext = kvmi_modrm_ext(d);
+
+	switch (d->op) {
+	case 0x00:		/* SLDT, STR, LLDT, LTR, VERR, VERW */
+		return ext < 2 ? MEM_W : ext < 6 ? MEM_R : 0;
+	case 0x01:		/* SGDT, SIDT, LGDT, LIDT, SMSW, RSTORSSP, LMSW */
+		if (ext == 2 || ext == 3 || ext == 6)
+			return MEM_R;
+		if (ext == 5)
+			return d->rep == 0xf3 ? MEM_RW : 0;
+		return ext < 5 ? MEM_W : 0;
+	case 0x02 ... 0x03:	/* LAR, LSL */
+	case 0x0f:		/* 3DNow! */
+	case 0x40 ... 0x4f:
+	case 0xa3:
+	case 0xaf:
+	case 0xb2:		/* LSS, LFS, LGS */
+	case 0xb4 ... 0xb5:
+	case 0xb6 ... 0xb8:
+	case 0xbc ... 0xbf:
+		return MEM_R;
+	case 0x78:		/* VMREAD, or a conversion */
+		return d->has_evex ? MEM_R : MEM_W;
+	case 0x90 ... 0x9f:	/* KMOV, SETcc */
+		return d->has_vex && d->op == 0x90 ? MEM_R : MEM_W;
+	case 0xa0:
+	case 0xa8:
+		return PUSH;
+	case 0xa1:
+	case 0xa9:
+		return POP;
+	case 0xba:
+		return ext < 4 ? 0 : ext == 4 ? MEM_R : MEM_RW;
+	case 0xae:
+		return kvmi_state_accesses(d);
+	case 0xc7:
+		if (ext == 1)	/* CMPXCHG8B, CMPXCHG16B */
+			return MEM_RW;
+		if (ext == 4 || ext == 5)	/* XSAVEC, XSAVES */
+			return MEM_W | MAYBE;
+		/* XRSTORS, VMPTRLD and its like, VMPTRST */
+		return ext == 3 ? MEM_R | MAYBE : ext == 6 ? MEM_R : ext == 7 ? MEM_W : 0;
+	case 0x11:		/* stores of registers */
+	case 0x13:
+	case 0x17:
+	case 0x29:
+	case 0x2b:
+	case 0x7f:
+	case 0xc3:
+	case 0xd6:
+	case 0xe7:
+		return MEM_W;
+	case 0x7e:
+		return d->rep == 0xf3 ? MEM_R : MEM_W;
+	case 0xa4 ... 0xa5:
+	case 0xab ... 0xad:
+	case 0xb0 ... 0xb1:
+	case 0xb3:
+	case 0xbb:
+	case 0xc0 ... 0xc1:
+		return MEM_RW;
+	case 0x10:
+	case 0x12:
+	case 0x14 ... 0x16:
+	case 0x28:
+	case 0x2a:
+	case 0x2c ... 0x2f:
+	case 0x50 ... 0x76:
+	case 0x79 ... 0x7d:
+	case 0xc2:
+	case 0xc4:
+	case 0xc6:
+	case 0xd0 ... 0xd5:
+	case 0xd8 ... 0xe6:
+	case 0xe8 ... 0xf6:
+	case 0xf8 ... 0xfe:
+		return MEM_R;
+	}
+
+	return 0;
+}
+
+/* Of the instructions with EVEX, those that store what they convert or compress */
+static bool kvmi_is_evex_store(const struct kvmi_decoder *d)
+{
+	switch (d->op) {
+	case 0x10 ... 0x15:
+	case 0x20 ... 0x25:
+	case 0x30 ... 0x35:
+		return d->rep == 0xf3;
+	case 0x63:
+	case 0x8a ... 0x8b:
+		return true;
+	}
+
+	return false;
+}
+
+static u16 kvmi_0f38_accesses(const struct kvmi_decoder *d)
+{
+	if (d->has_evex && kvmi_is_evex_store(d))
+		return MEM_W;
+
+	switch (d->op) {
+	case 0x2e ... 0x2f:	/* VMASKMOV, VPMASKMOV */
+	case 0x8e:
+	case 0xa0 ... 0xa3:	/* scattering */
+		return d->has_evex || (d->has_vex && d->op < 0xa0) ? MEM_W : MEM_R;
+	case 0xc6 ... 0xc7:	/* gathering and scattering ahead */
+		return d->has_evex ? 0 : MEM_R;
+	case 0x49:		/* STTILECFG, LDTILECFG */
+		return d->has_66 ? MEM_W : MEM_R;
+	case 0x4b:		/* TILESTORED, TILELOADD */
+		return d->rep == 0xf3 ? MEM_W : MEM_R;
+	case 0xe0 ... 0xef:	/* CMPccXADD */
+		return d->has_vex ? MEM_RW : MEM_R;
+	case 0xf1:		/* MOVBE, CRC32 */
+		return d->rep == 0xf2 ? MEM_R : MEM_W;
+	case 0xf5 ... 0xf6:	/* WRUSS, WRSS; otherwise ADCX and others */
+		if (d->has_vex || d->rep)
+			return MEM_R;
+		return d->has_66 == (d->op == 0xf5) ? MEM_W : MEM_R;
+	case 0xf9:		/* MOVDIRI */
+		return MEM_W;
+	case 0xfc:		/* AADD and its like */
+		return MEM_RW;
+	}
+
+	return MEM_R;
+}
+
+static u16 kvmi_0f3a_accesses(const struct kvmi_decoder *d)
+{
+	switch (d->op) {
+	case 0x14 ... 0x17:	/* PEXTR */
+	case 0x19:		/* VEXTRACT */
+	case 0x1b:
+	case 0x1d:		/* VCVTPS2PH */
+	case 0x39:
+	case 0x3b:
+		return MEM_W;
+	}
+
+	return MEM_R;
+}
+
+static u16 kvmi_fp16_accesses(const struct kvmi_decoder *d)
+{
+	return d->op == 0x11 || d->op == 0x7e ? MEM_W : MEM_R;
+}
+
+static bool kvmi_is_string(const struct kvmi_decoder *d)
+{
+	return d->map == MAP_ONE_BYTE &&
+	       ((d->op >= 0xa4 && d->op <= 0xa7) ||
+		(d->op >= 0xaa && d->op <= 0xaf));
+}
+
+/* Is it a string instruction that has no element left? */
+static bool kvmi_is_empty_string(const struct kvmi_decoder *d)
+{
+	u64 count = kvm_register_read_raw(d->vcpu, VCPU_REGS_RCX);
+
+	if (d->ad_bytes < 8)
+		count &= BIT_ULL(8 * d->ad_bytes) - 1;
+
+	return d->rep && kvmi_is_string(d) && !count;
+}
+
+static u16 kvmi_accesses(const struct kvmi_decoder *d)
+{
+	if (kvmi_is_empty_string(d))
+		return 0;
+
+	switch (d->map) {
+	case MAP_ONE_BYTE:
+		return kvmi_one_byte_accesses(d);
+	case MAP_0F:
+		return kvmi_0f_accesses(d);
+	case MAP_0F38:
+		return kvmi_0f38_accesses(d);
+	case MAP_0F3A:
+		return kvmi_0f3a_accesses(d);
+	case MAP_FP16:
+		return kvmi_fp16_accesses(d);
+	case MAP_FP16_FMA:
+	case MAP_XOP8 ... MAP_XOPA:
+		return MEM_R;
+	}
+
+	return 0;
+}
+
+static bool kvmi_one_byte_has_modrm(const struct kvmi_decoder *d)
+{
+	switch (d->op) {
+	case 0x00 ... 0x3f:
+		return (d->op & 7) < 4;
+	case 0x62 ... 0x63:
+	case 0x69:
+	case 0x6b:
+	case 0x80 ... 0x8f:
+	case 0xc0 ... 0xc1:
+	case 0xc4 ... 0xc7:
+	case 0xd0 ... 0xd3:
+	case 0xd8 ... 0xdf:
+	case 0xf6 ... 0xf7:
+	case 0xfe ... 0xff:
+		return true;
+	}
+
+	return false;
+}
+
+/* What is not valid may have one or not. */
+static bool kvmi_0f_has_modrm(const struct kvmi_decoder *d)
+{
+	switch (d->op) {
+	case 0x05 ... 0x0b:
+	case 0x0e:
+	case 0x30 ... 0x37:	/* WRMSR and so on */
+	case 0x77:		/* EMMS */
+	case 0x80 ... 0x8f:	/* Jcc */
+	case 0xa0 ... 0xa2:
+	case 0xa8 ... 0xaa:
+	case 0xc8 ... 0xcf:	/* BSWAP */
+		return false;
+	}
+
+	return true;
+}
+
+static bool kvmi_has_modrm(const struct kvmi_decoder *d)
+{
+	switch (d->map) {
+	case MAP_ONE_BYTE:
+		return kvmi_one_byte_has_modrm(d);
+	case MAP_0F:
+		return kvmi_0f_has_modrm(d);
+	default:
+		return true;
+	}
+}
+
+/* How many bytes of an immediate operand follow those of the memory operand */
+static u8 kvmi_immediate_bytes(const struct kvmi_decoder *d)
+{
+	bool is_test = X86_MODRM_REG(d->modrm) < 2;
+	u8 full = min_t(u8, d->op_bytes, 4);
+
+	switch (d->map) {
+	case MAP_ONE_BYTE:
+		switch (d->op) {
+		case 0x6b:
+		case 0x80:
+		case 0x82 ... 0x83:
+		case 0xc0 ... 0xc1:
+		case 0xc6:
+			return 1;
+		case 0x69:
+		case 0x81:
+		case 0xc7:
+			return full;
+		case 0xf6:
+			return is_test ? 1 : 0;
+		case 0xf7:
+			return is_test ? full : 0;
+		}
+		return 0;
+	case MAP_0F:
+		switch (d->op) {
+		case 0x0f:
+		case 0x70 ... 0x73:
+		case 0xa4:
+		case 0xac:
+		case 0xba:
+		case 0xc2:
+		case 0xc4 ... 0xc6:
+			return 1;
+		}
+		return 0;
+	case MAP_0F3A:
+	case MAP_XOP8:
+		return 1;
+	case MAP_XOPA:
+		return 4;
+	default:
+		return 0;
+	}
+}
+
+/* ---- the addresses ---- */
+
+/**
+ * kvmi_add_linear - note an operand, or what is like one
+ * @d: the instruction
+ * @gva: its linear address
+ * @size: its size in bytes
+ * @access: how it is accessed, in KVMI_PAGE_ACCESS_* terms
+ *
+ * Return: the operand, which is one that the instruction certainly has.
+ */
+struct kvmi_operand *kvmi_add_linear(struct kvmi_decoder *d, gva_t gva,
+				     u16 size, u8 access)
+{
+	struct kvmi_operand *operand;
+
+	if (WARN_ON_ONCE(d->nr_operands == KVMI_MAX_OPERANDS))
+		d->nr_operands--;
+
+	operand = &d->operands[d->nr_operands++];
+	operand->gva = d->is_64bit ? gva : (u32)gva;
+	operand->size = size;
+	operand->access = access;
+	operand->certain = true;
+	operand->implicit = false;
+
+	return operand;
+}
+
+static gva_t kvmi_linear(const struct kvmi_decoder *d, int seg, u64 ea,
+			 u8 ad_bytes)
+{
+	if (ad_bytes < 8)
+		ea &= BIT_ULL(8 * ad_bytes) - 1;
+	if (!d->is_64bit || seg == VCPU_SREG_FS || seg == VCPU_SREG_GS)
+		ea += kvm_x86_call(get_segment_base)(d->vcpu, seg);
+
+	return ea;
+}
+
+/**
+ * kvmi_add_operand - the same, somewhere in a segment
+ * @d: the instruction
+ * @seg: the segment register
+ * @ea: where, if the instruction had addresses of 64 bits
+ * @size: its size in bytes
+ * @access: how it is accessed, in KVMI_PAGE_ACCESS_* terms
+ */
+struct kvmi_operand *kvmi_add_operand(struct kvmi_decoder *d, int seg, u64 ea,
+				      u16 size, u8 access)
+{
+	return kvmi_add_linear(d, kvmi_linear(d, seg, ea, d->ad_bytes), size,
+			       access);
+}
+
+/**
+ * kvmi_add_stack - the same, on the stack
+ * @d: the instruction
+ * @reg: the register that points to it, VCPU_REGS_RSP or VCPU_REGS_RBP
+ * @disp: the distance from there, in bytes
+ * @size: its size in bytes
+ * @access: how it is accessed, in KVMI_PAGE_ACCESS_* terms
+ */
+struct kvmi_operand *kvmi_add_stack(struct kvmi_decoder *d, int reg, s64 disp,
+				    u16 size, u8 access)
+{
+	struct kvm_segment ss;
+	u8 ad_bytes = 8;
+
+	if (!d->is_64bit) {
+		kvm_get_segment(d->vcpu, &ss, VCPU_SREG_SS);
+		ad_bytes = ss.db ? 4 : 2;
+	}
+
+	return kvmi_add_linear(d, kvmi_linear(d, VCPU_SREG_SS,
+					      kvmi_reg(d, reg) + disp, ad_bytes),
+			       size, access);
+}
+
+/**
+ * kvmi_operand_seg - the segment of an operand, which a prefix can replace
+ * @d: the instruction
+ * @seg: the segment register without a prefix
+ */
+int kvmi_operand_seg(const struct kvmi_decoder *d, int seg)
+{
+	return d->seg < 0 ? seg : d->seg;
+}
+
+/**
+ * kvmi_reg - a general register, all of it: what has to be cut is cut later
+ * @d: the instruction
+ * @reg: its number
+ */
+u64 kvmi_reg(const struct kvmi_decoder *d, int reg)
+{
+	return kvm_register_read_raw(d->vcpu, reg);
+}
+
+/**
+ * kvmi_stack_bytes - how much the instruction pushes or pops at a time
+ * @d: the instruction
+ */
+u8 kvmi_stack_bytes(const struct kvmi_decoder *d)
+{
+	return d->is_64bit && d->op_bytes != 2 ? 8 : d->op_bytes;
+}
+
+static u16 kvmi_fpu_bytes(const struct kvmi_decoder *d)
+{
+	u8 ext = kvmi_modrm_ext(d);
+
+	switch (d->op) {
+	case 0xd9:
+		if (ext == 4 || ext == 6)	/* FLDENV, FNSTENV */
+			return d->op_bytes == 2 ? 14 : 28;
+		return ext > 4 ? 2 : 4;
+	case 0xdb:
+		return ext > 4 ? 10 : 4;
+	case 0xdd:
+		if (ext == 4 || ext == 6)	/* FRSTOR, FNSAVE */
+			return d->op_bytes == 2 ? 94 : 108;
+		return ext == 7 ? 2 : 8;
+	case 0xdf:
+		return ext < 4 ? 2 : ext & 1 ? 8 : 10;
+	case 0xdc:
+		return 8;
+	case 0xde:
+		return 2;
+	}
+
+	return 4;
+}
+
+static u16 kvmi_one_byte_bytes(const struct kvmi_decoder *d)
+{
+	u8 ext = kvmi_modrm_ext(d);
+
+	switch (d->op) {
+	case 0x62:		/* BOUND */
+		return 2 * d->op_bytes;
+	case 0x63:		/* MOVSXD, ARPL */
+		return d->is_64bit ? 4 : 2;
+	case 0x8c:		/* a segment register */
+	case 0x8e:
+		return 2;
+	case 0xc4 ... 0xc5:	/* LES, LDS */
+		return d->op_bytes + 2;
+	case 0xd8 ... 0xdf:
+		return kvmi_fpu_bytes(d);
+	case 0xff:
+		if (ext == 3 || ext == 5)
+			return d->op_bytes + 2;
+		/* near CALL and JMP, PUSH */
+		return ext >= 2 ? kvmi_stack_bytes(d) : d->op_bytes;
+	case 0x8f:		/* POP */
+		return kvmi_stack_bytes(d);
+	}
+
+	return d->op & 1 ? d->op_bytes : 1;
+}
+
+/* The most that it can be: RAX and RDX choose what is saved or restored. */
+static u16 kvmi_xsave_bytes(const struct kvmi_decoder *d)
+{
+	struct kvm_vcpu *vcpu = d->vcpu;
+	u64 mask = (u32)kvmi_reg(d, VCPU_REGS_RAX) |
+		   kvmi_reg(d, VCPU_REGS_RDX) << 32;
+
+	return xstate_required_size(mask & (vcpu->arch.xcr0 | vcpu->arch.ia32_xss),
+				    d->op == 0xc7);
+}
+
+static u16 kvmi_state_bytes(const struct kvmi_decoder *d)
+{
+	switch (kvmi_modrm_ext(d)) {
+	case 0 ... 1:		/* FXSAVE, FXRSTOR */
+		return 512;
+	case 2 ... 3:		/* LDMXCSR, STMXCSR */
+		return 4;
+	case 4:
+		return d->rep ? d->op_bytes : kvmi_xsave_bytes(d);
+	case 5:
+		return kvmi_xsave_bytes(d);
+	case 6:
+		return d->rep ? 8 : d->has_66 ? 1 : kvmi_xsave_bytes(d);
+	}
+
+	return 1;
+}
+
+/* KMOV has it in W and in its prefix. */
+static u16 kvmi_kmov_bytes(const struct kvmi_decoder *d)
+{
+	if (d->rex & REX_W)
+		return d->has_66 ? 4 : 8;
+
+	return d->has_66 ? 1 : 2;
+}
+
+static u16 kvmi_0f_bytes(const struct kvmi_decoder *d)
+{
+	u8 ext = kvmi_modrm_ext(d);
+
+	switch (d->op) {
+	case 0x00:
+	case 0x02 ... 0x03:
+	case 0xb7:
+	case 0xbf:
+		return 2;
+	case 0x01:		/* SGDT and so on */
+		return ext < 4 ? (d->is_64bit ? 10 : 6) : ext == 5 ? 8 : 2;
+	case 0x90 ... 0x9f:
+		return d->has_vex ? kvmi_kmov_bytes(d) : 1;
+	case 0xae:
+		return kvmi_state_bytes(d);
+	case 0xb0:
+	case 0xb6:
+	case 0xbe:
+	case 0xc0:
+		return 1;
+	case 0xb2:		/* LSS, LFS, LGS */
+	case 0xb4 ... 0xb5:
+		return d->op_bytes + 2;
+	case 0x40 ... 0x4f:
+		return d->has_vex ? 1 : d->op_bytes;
+	case 0xa3 ... 0xad:
+	case 0xaf:
+	case 0xb1:
+	case 0xb3:
+	case 0xb8 ... 0xbd:
+	case 0xc1:
+	case 0xc3:
+		return d->op_bytes;
+	case 0xc7:
+		if (ext >= 3 && ext <= 5)
+			return kvmi_xsave_bytes(d);
+		return ext == 1 && (d->rex & REX_W) ? 16 : 8;
+	}
+
+	return kvmi_vec_operand_bytes(d);
+}
+
+/* The size in the instruction's own terms, or the most that it can be. */
+static u16 kvmi_memory_bytes(const struct kvmi_decoder *d)
+{
+	switch (d->map) {
+	case MAP_ONE_BYTE:
+		return kvmi_one_byte_bytes(d);
+	case MAP_0F:
+		return kvmi_0f_bytes(d);
+	default:
+		return kvmi_vec_operand_bytes(d);
+	}
+}
+
+/**
+ * struct kvmi_address - what a ModRM byte and what follows it say
+ * @ea: the sum of base and displacement, and of the index if that is just a
+ *	register
+ * @seg: the segment register without a prefix
+ * @index: the register with the index, as the encoding has it
+ * @scale: what the index is shifted by
+ * @span: how many bytes the address may be larger than @ea
+ */
+struct kvmi_address {
+	u64 ea;
+	int seg;
+	u8 index;
+	u8 scale;
+	u16 span;
+};
+
+static void kvmi_decode_address16(struct kvmi_decoder *d,
+				  struct kvmi_address *addr)
+{
+	static const u8 bases[] = {
+		VCPU_REGS_RBX, VCPU_REGS_RBX, VCPU_REGS_RBP, VCPU_REGS_RBP,
+		VCPU_REGS_RSI, VCPU_REGS_RDI, VCPU_REGS_RBP, VCPU_REGS_RBX,
+	};
+	static const u8 indexes[] = { VCPU_REGS_RSI, VCPU_REGS_RDI };
+	u8 mod = X86_MODRM_MOD(d->modrm);
+	u8 rm = X86_MODRM_RM(d->modrm);
+
+	if (mod == 0 && rm == 6) {
+		addr->ea = kvmi_next_number(d, 2);
+		return;
+	}
+
+	if (bases[rm] == VCPU_REGS_RBP)
+		addr->seg = VCPU_SREG_SS;
+	addr->ea = kvmi_reg(d, bases[rm]);
+	if (rm < 4)
+		addr->ea += kvmi_reg(d, indexes[rm & 1]);
+	if (mod)
+		addr->ea += kvmi_next_number(d, mod);
+}
+
+/* EVEX has a short displacement in units of what is accessed. */
+static void kvmi_scale_disp(struct kvmi_decoder *d, struct kvmi_address *addr,
+			    s64 disp)
+{
+	u8 scale = kvmi_vec_disp_scale(d);
+
+	if (scale || !disp) {
+		addr->ea += disp * scale;
+		return;
+	}
+
+	d->vague = true;
+	addr->span = abs(disp) * 63;
+	addr->ea += min(disp, disp * 64);
+}
+
+static void kvmi_decode_address(struct kvmi_decoder *d, u16 accesses,
+				struct kvmi_address *addr)
+{
+	u8 mod = X86_MODRM_MOD(d->modrm);
+	u8 rm = X86_MODRM_RM(d->modrm);
+	int base = rm | (d->rex & REX_B ? 8 : 0);
+	bool rip_relative = false;
+	s64 disp;
+
+	if (rm == 4) {
+		u8 sib = kvmi_next_byte(d);
+
+		addr->index = X86_SIB_INDEX(sib) | (d->rex & REX_X ? 8 : 0);
+		addr->scale = X86_SIB_SCALE(sib);
+		if (addr->index != VCPU_REGS_RSP && !kvmi_is_gather(d) &&
+		    !kvmi_is_tile(d))
+			addr->ea = kvmi_reg(d, addr->index) << addr->scale;
+		base = X86_SIB_BASE(sib) | (d->rex & REX_B ? 8 : 0);
+	}
+	if (mod == 0 && (base & 7) == 5) {
+		rip_relative = rm == 5 && d->is_64bit;
+		base = -1;
+		mod = 2;
+	}
+
+	disp = mod ? kvmi_next_number(d, mod == 1 ? 1 : 4) : 0;
+	if (d->has_evex && mod == 1)
+		kvmi_scale_disp(d, addr, disp);
+	else
+		addr->ea += disp;
+
+	if (base >= 0)
+		addr->ea += kvmi_reg(d, base);
+	if (base == VCPU_REGS_RSP && (accesses & POP))
+		addr->ea += kvmi_stack_bytes(d);
+	if (rip_relative)
+		addr->ea += kvm_rip_read(d->vcpu) + d->pos +
+			    kvmi_immediate_bytes(d);
+	if (base == VCPU_REGS_RSP || base == VCPU_REGS_RBP)
+		addr->seg = VCPU_SREG_SS;
+}
+
+/* BT and its relatives with a register go far away from their operand. */
+static s64 kvmi_bit_offset(const struct kvmi_decoder *d)
+{
+	int reg = kvmi_modrm_ext(d) | (d->rex & REX_R ? 8 : 0);
+	s64 bit;
+
+	if (d->map != MAP_0F || d->has_vex ||
+	    (d->op != 0xa3 && d->op != 0xab && d->op != 0xb3 && d->op != 0xbb))
+		return 0;
+
+	bit = sign_extend64(kvmi_reg(d, reg), 8 * d->op_bytes - 1);
+
+	return (bit >> (ilog2(d->op_bytes) + 3)) * d->op_bytes;
+}
+
+static bool kvmi_reads_xsave_header(const struct kvmi_decoder *d, u16 accesses)
+{
+	return d->map == MAP_0F && d->op == 0xae && (accesses & MAYBE) &&
+	       (accesses & MEM_W);
+}
+
+static void kvmi_decode_memory(struct kvmi_decoder *d, u16 accesses)
+{
+	struct kvmi_address addr = { .seg = VCPU_SREG_DS };
+	u8 access = (accesses & MEM_R ? KVMI_PAGE_ACCESS_R : 0) |
+		    (accesses & MEM_W ? KVMI_PAGE_ACCESS_W : 0);
+	struct kvmi_operand *operand;
+	int seg;
+
+	if (kvmi_modrm_is_reg(d))
+		return;
+
+	if (d->ad_bytes == 2)
+		kvmi_decode_address16(d, &addr);
+	else
+		kvmi_decode_address(d, accesses, &addr);
+	addr.ea += kvmi_bit_offset(d);
+	seg = kvmi_operand_seg(d, addr.seg);
+
+	if (kvmi_is_gather(d) || kvmi_is_tile(d)) {
+		kvmi_add_gather(d, seg, addr.ea, addr.index, addr.scale, access);
+		return;
+	}
+	if (d->has_vex) {
+		kvmi_add_vec_operand(d, seg, addr.ea,
+				     kvmi_memory_bytes(d) + addr.span, access);
+		return;
+	}
+
+	operand = kvmi_add_operand(d, seg, addr.ea, kvmi_memory_bytes(d), access);
+	operand->certain = !(accesses & MAYBE);
+	if (kvmi_reads_xsave_header(d, accesses))
+		kvmi_add_linear(d, operand->gva + XSAVE_HEADER_AT, 8,
+				KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W);
+	/* MOVDIR64B, ENQCMD: the destination is in a register. */
+	if (d->map == MAP_0F38 && d->op == 0xf8)
+		kvmi_add_operand(d, VCPU_SREG_ES,
+				 kvmi_reg(d, kvmi_modrm_ext(d) |
+					     (d->rex & REX_R ? 8 : 0)),
+				 64, KVMI_PAGE_ACCESS_W);
+}
+
+/* Near calls and returns with this prefix differ between vendors. */
+static bool kvmi_is_short_near(const struct kvmi_decoder *d)
+{
+	return d->is_64bit && d->op_bytes == 2 && d->map == MAP_ONE_BYTE &&
+	       (d->op == 0xe8 || d->op == 0xc2 || d->op == 0xc3 ||
+		(d->op == 0xff && kvmi_modrm_ext(d) == 2));
+}
+
+static void kvmi_decode_stack(struct kvmi_decoder *d, u16 accesses)
+{
+	u8 size = kvmi_stack_bytes(d);
+
+	if (kvmi_is_short_near(d)) {
+		d->vague = true;
+		size = 8;
+	}
+
+	if (accesses & PUSH)
+		kvmi_add_stack(d, VCPU_REGS_RSP, -size, size, KVMI_PAGE_ACCESS_W);
+	else
+		kvmi_add_stack(d, accesses & LEAVE ? VCPU_REGS_RBP : VCPU_REGS_RSP,
+			       0, size, KVMI_PAGE_ACCESS_R);
+}
+
+/* PUSHA, POPA and ENTER, which copies pointers to the frames around its own */
+static void kvmi_decode_frame(struct kvmi_decoder *d)
+{
+	u8 size = kvmi_stack_bytes(d);
+	u8 level;
+
+	switch (d->op) {
+	case 0x60:
+		kvmi_add_stack(d, VCPU_REGS_RSP, -8 * size, 8 * size,
+			       KVMI_PAGE_ACCESS_W);
+		return;
+	case 0x61:
+		kvmi_add_stack(d, VCPU_REGS_RSP, 0, 8 * size, KVMI_PAGE_ACCESS_R);
+		return;
+	}
+
+	kvmi_next_number(d, 2);
+	level = kvmi_next_byte(d) & 0x1f;
+	if (level > 1)
+		kvmi_add_stack(d, VCPU_REGS_RBP, -(level - 1) * size,
+			       (level - 1) * size, KVMI_PAGE_ACCESS_R);
+	kvmi_add_stack(d, VCPU_REGS_RSP, -(level + 1) * size, (level + 1) * size,
+		       KVMI_PAGE_ACCESS_W);
+}
+
+static void kvmi_decode_string(struct kvmi_decoder *d, u16 accesses)
+{
+	/* INS and OUTS have no form with 64 bits. */
+	u8 size = !(d->op & 1) ? 1 : d->op < 0x70 ? min_t(u8, d->op_bytes, 4) :
+						    d->op_bytes;
+
+	if (accesses & SI_R)
+		kvmi_add_operand(d, kvmi_operand_seg(d, VCPU_SREG_DS),
+				 kvmi_reg(d, VCPU_REGS_RSI), size,
+				 KVMI_PAGE_ACCESS_R);
+	if (accesses & (DI_R | DI_W))
+		kvmi_add_operand(d, VCPU_SREG_ES, kvmi_reg(d, VCPU_REGS_RDI),
+				 size, accesses & DI_W ? KVMI_PAGE_ACCESS_W :
+							 KVMI_PAGE_ACCESS_R);
+}
+
+static void kvmi_decode_direct(struct kvmi_decoder *d, u16 accesses)
+{
+	u8 size = d->op & 1 ? d->op_bytes : 1;
+	u64 ea;
+
+	if (accesses & XLAT_R) {
+		ea = kvmi_reg(d, VCPU_REGS_RBX) + (u8)kvmi_reg(d, VCPU_REGS_RAX);
+		size = 1;
+	} else {
+		ea = kvmi_next_number(d, d->ad_bytes);
+	}
+
+	kvmi_add_operand(d, kvmi_operand_seg(d, VCPU_SREG_DS), ea, size,
+			 accesses & ABS_W ? KVMI_PAGE_ACCESS_W :
+					    KVMI_PAGE_ACCESS_R);
+}
+
+static void kvmi_decode_mode(struct kvmi_decoder *d)
+{
+	int db, l;
+
+	kvm_x86_call(get_cs_db_l_bits)(d->vcpu, &db, &l);
+	d->is_64bit = is_64_bit_mode(d->vcpu);
+	d->is_16bit = !d->is_64bit && !db;
+	d->op_bytes = d->is_16bit ? 2 : 4;
+	d->ad_bytes = d->is_64bit ? 8 : d->op_bytes;
+	d->vec_bytes = 16;
+}
+
+static void kvmi_decode_begin(struct kvmi_decoder *d, struct kvm_vcpu *vcpu)
+{
+	memset(d, 0, offsetof(struct kvmi_decoder, operands));
+	d->vcpu = vcpu;
+	d->seg = -1;
+	kvmi_decode_mode(d);
+}
+
+static bool kvmi_decode(struct kvmi_decoder *d, struct kvm_vcpu *vcpu)
+{
+	u16 accesses;
+
+	kvmi_decode_begin(d, vcpu);
+	kvmi_decode_opcode(d);
+	if (kvmi_has_modrm(d))
+		d->modrm = kvmi_next_byte(d);
+
+	accesses = d->failed ? 0 : kvmi_accesses(d);
+	/* In the order of the accesses */
+	if (accesses & (POP | LEAVE))
+		kvmi_decode_stack(d, accesses);
+	if (accesses & MEM_RW)
+		kvmi_decode_memory(d, accesses);
+	if (accesses & PUSH)
+		kvmi_decode_stack(d, accesses);
+	if (accesses & FRAME)
+		kvmi_decode_frame(d);
+	if (accesses & (SI_R | DI_R | DI_W))
+		kvmi_decode_string(d, accesses);
+	if (accesses & (ABS_R | ABS_W | XLAT_R))
+		kvmi_decode_direct(d, accesses);
+	kvmi_decode_maskmov(d);
+	kvmi_decode_tables(d);
+
+	return !d->failed;
+}
+
+/*
+ * Can the CPU tell this distance from its beginning of an operand?  What is large
+ * is accessed in parts.  Else it is the beginning, also that in a second page.
+ */
+static bool kvmi_is_told_at(const struct kvmi_operand *operand,
+			    unsigned int distance)
+{
+	return !distance || operand->size > sizeof(u64) || operand->implicit ||
+	       !offset_in_page(operand->gva + distance);
+}
+
+/* Where an operand is at @gpa, if the fault can be its */
+static gva_t kvmi_operand_gva(const struct kvmi_decoder *d,
+			      const struct kvmi_operand *operand, gpa_t gpa)
+{
+	u64 pferr = operand->implicit ? PFERR_IMPLICIT_ACCESS : 0;
+	unsigned int distance = offset_in_page(gpa - operand->gva);
+
+	for ( ; distance < operand->size; distance += PAGE_SIZE) {
+		gva_t gva = operand->gva + distance;
+
+		if (!d->is_64bit && !operand->implicit)
+			gva = (u32)gva;
+		if (kvmi_is_told_at(operand, distance) &&
+		    kvmi_translate(d->vcpu, gva, pferr) == gpa)
+			return gva;
+	}
+
+	return KVMI_NO_GVA;
+}
+
+/**
+ * kvmi_insn_gva - which linear address does the instruction at RIP access?
+ * @vcpu: the vCPU; nothing is being delivered to it
+ * @gpa: what it accesses, the address in the guest's memory
+ * @access: how, KVMI_PAGE_ACCESS_R or _W
+ *
+ * Return: the address, or KVMI_NO_GVA.
+ */
+gva_t kvmi_insn_gva(struct kvm_vcpu *vcpu, gpa_t gpa, u8 access)
+{
+	gva_t gva, found = KVMI_NO_GVA;
+	struct kvmi_decoder d;
+	u8 i;
+
+	if (!kvmi_decode(&d, vcpu) || d.vague)
+		return KVMI_NO_GVA;
+
+	for (i = 0; i < d.nr_operands; i++) {
+		if (!(d.operands[i].access & access))
+			continue;
+
+		gva = kvmi_operand_gva(&d, &d.operands[i], gpa);
+		if (gva == KVMI_NO_GVA || gva == found)
+			continue;
+		if (found != KVMI_NO_GVA)
+			return KVMI_NO_GVA;
+		found = gva;
+	}
+
+	return found;
+}
+
+static unsigned int kvmi_copy_operands(const struct kvmi_decoder *d,
+				       struct kvmi_operand *operands)
+{
+	memcpy(operands, d->operands, d->nr_operands * sizeof(*operands));
+
+	return d->nr_operands;
+}
+
+/**
+ * kvmi_insn_operands - what does the instruction at RIP access, at most?
+ * @vcpu: the vCPU; nothing is being delivered to it
+ * @operands: filled with it; at least KVMI_MAX_OPERANDS
+ *
+ * Return: how many there are.  Of an instruction that the guest cannot fetch,
+ * there is nothing to tell.
+ */
+unsigned int kvmi_insn_operands(struct kvm_vcpu *vcpu,
+				struct kvmi_operand *operands)
+{
+	struct kvmi_decoder d;
+
+	return kvmi_decode(&d, vcpu) ? kvmi_copy_operands(&d, operands) : 0;
+}
+
+/**
+ * kvmi_delivery_operands - what does the CPU access to deliver, at most?
+ * @vcpu: the vCPU; an interrupt or exception is being delivered to it
+ * @operands: filled with it; at least KVMI_MAX_OPERANDS
+ *
+ * Return: how many there are.
+ */
+unsigned int kvmi_delivery_operands(struct kvm_vcpu *vcpu,
+				    struct kvmi_operand *operands)
+{
+	struct kvmi_decoder d;
+
+	kvmi_decode_begin(&d, vcpu);
+	kvmi_decode_delivery(&d);
+
+	return kvmi_copy_operands(&d, operands);
+}
+
+/**
+ * kvmi_insn_goes_on - is the instruction at RIP a string with elements left?
+ * @vcpu: the vCPU; nothing is being delivered to it
+ */
+bool kvmi_insn_goes_on(struct kvm_vcpu *vcpu)
+{
+	struct kvmi_decoder d;
+
+	return kvmi_decode(&d, vcpu) && d.rep && kvmi_is_string(&d) &&
+	       !kvmi_is_empty_string(&d);
+}
