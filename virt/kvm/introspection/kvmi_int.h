@@ -112,6 +112,16 @@ enum kvmi_event_state {
 	KVMI_EV_REPLIED,
 };
 
+/*
+ * What may be done to a page: the accesses that the tool has let go on, and these
+ * with those that are none of its business.
+ */
+struct kvmi_pf_page {
+	gfn_t gfn;
+	u8 reported;
+	u8 relaxed;
+};
+
 /* An access that breaks a restriction, until it is reported and resolved. */
 struct kvmi_pf {
 	bool pending;
@@ -123,25 +133,17 @@ struct kvmi_pf {
 	gva_t gva;
 	gpa_t gpa;
 
-	/*
-	 * What one instruction may do to which pages: the accesses that the
-	 * tool has let it make, and these with those that are none of the
-	 * tool's business.  They hold for that instruction only.
-	 */
+	/* What one instruction may do to which pages, and no other one */
 	struct kvmi_arch_insn insn;
 	u8 nr_allowed;
 	u8 next_allowed;
-	struct {
-		gfn_t gfn;
-		u8 reported;
-		u8 relaxed;
-	} allowed[32];
+	struct kvmi_pf_page allowed[32];
 	/* The CPU is carrying out that instruction. */
 	bool native;
 
-	/* Pages to relax until what is being delivered is. */
+	/* The same until what is being delivered is */
 	u8 nr_relax;
-	gfn_t relax[32];
+	struct kvmi_pf_page relax[32];
 };
 
 enum kvmi_inject_state {
@@ -368,6 +370,7 @@ int kvmi_pf_resolve(struct kvm_vcpu *vcpu,
 		    struct kvm_vcpu_introspection *vcpui);
 void kvmi_pf_enter(struct kvm_vcpu *vcpu,
 		   struct kvm_vcpu_introspection *vcpui);
+bool kvmi_pf_native_faulted(struct kvm_vcpu *vcpu, const struct kvmi_pf *pf);
 void kvmi_pf_left(struct kvm_vcpu *vcpu,
 		  struct kvm_vcpu_introspection *vcpui);
 

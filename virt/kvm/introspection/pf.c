@@ -25,9 +25,9 @@
  * instructions go on natively: the emulator does not tell of its walks.
  *
  * When the hardware was delivering an interrupt or exception to the guest,
- * there is no instruction: the page is relaxed until the vCPU has delivered
- * it, in a translation of the vCPU's own, too.  It enters the guest for just
- * that.
+ * there is no instruction: until the vCPU has delivered it, the page permits the
+ * access, in a translation of the vCPU's own, too.  It enters the guest for just
+ * that.  What the CPU would not fault on is asked for before here as well.
  *
  * The translations are few.  A vCPU that gets none does not enter the guest,
  * but tries again with every tick of the clock: it is for others, and for their
@@ -103,26 +103,52 @@ bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu)
 	return vcpui && vcpui->pf.pending;
 }
 
+static u8 kvmi_pf_reported(const struct kvmi_pf_page *pages, u8 nr, gfn_t gfn)
+{
+	u8 reported = 0;
+	u8 i;
+
+	for (i = 0; i < nr; i++)
+		if (pages[i].gfn == gfn)
+			reported |= pages[i].reported;
+
+	return reported;
+}
+
+static u8 kvmi_pf_pages_relaxed(const struct kvmi_pf_page *pages, u8 nr, gfn_t gfn)
+{
+	u8 relaxed = 0;
+	u8 i;
+
+	for (i = 0; i < nr; i++)
+		if (pages[i].gfn == gfn)
+			relaxed |= pages[i].relaxed;
+
+	return relaxed;
+}
+
 /**
  * kvmi_pf_is_allowed - has the tool let the current instruction do this?
  * @vcpu: the vCPU, on its thread, in a kvm->srcu section
  * @gfn: the page
  * @access: the kind of access, one KVMI_PAGE_ACCESS_* bit
+ *
+ * While something is being delivered, that takes the instruction's place.
  */
 bool kvmi_pf_is_allowed(struct kvm_vcpu *vcpu, gfn_t gfn, u8 access)
 {
 	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
-	u8 i;
+	struct kvmi_pf *pf;
 
-	if (!vcpui || !kvmi_is_at_insn(vcpu, &vcpui->pf.insn))
+	if (!vcpui)
 		return false;
 
-	for (i = 0; i < vcpui->pf.nr_allowed; i++)
-		if (vcpui->pf.allowed[i].gfn == gfn &&
-		    vcpui->pf.allowed[i].reported & access)
-			return true;
+	pf = &vcpui->pf;
+	if (kvmi_arch_vcpu_is_delivering(vcpu))
+		return kvmi_pf_reported(pf->relax, pf->nr_relax, gfn) & access;
 
-	return false;
+	return kvmi_is_at_insn(vcpu, &pf->insn) &&
+	       (kvmi_pf_reported(pf->allowed, pf->nr_allowed, gfn) & access);
 }
 
 /**
@@ -136,25 +162,24 @@ u8 kvmi_pf_relaxed(struct kvm_vcpu *vcpu, gfn_t gfn)
 {
 	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
 	struct kvmi_pf *pf;
-	u8 relaxed = 0;
-	u8 i;
+	u8 relaxed;
 
 	if (!vcpui)
 		return 0;
 
 	pf = &vcpui->pf;
-	for (i = 0; i < pf->nr_relax; i++)
-		if (pf->relax[i] == gfn)
-			return KVMI_PAGE_ACCESS_ALL;
-
-	if (!pf->native || !kvmi_is_at_insn(vcpu, &pf->insn))
-		return 0;
-
-	for (i = 0; i < pf->nr_allowed; i++)
-		if (pf->allowed[i].gfn == gfn)
-			relaxed |= pf->allowed[i].relaxed;
+	relaxed = kvmi_pf_pages_relaxed(pf->relax, pf->nr_relax, gfn);
+	if (pf->native && kvmi_is_at_insn(vcpu, &pf->insn))
+		relaxed |= kvmi_pf_pages_relaxed(pf->allowed, pf->nr_allowed, gfn);
 
 	return relaxed;
+}
+
+static void kvmi_pf_set_page(struct kvmi_pf_page *page, const struct kvmi_pf *pf)
+{
+	page->gfn = gpa_to_gfn(pf->gpa);
+	page->reported = pf->cause == KVMI_PF_BY_GUEST ? pf->access : 0;
+	page->relaxed = pf->access;
 }
 
 /*
@@ -165,10 +190,7 @@ static void kvmi_pf_allow(struct kvmi_pf *pf)
 {
 	u8 i = pf->next_allowed;
 
-	pf->allowed[i].gfn = gpa_to_gfn(pf->gpa);
-	pf->allowed[i].reported = pf->cause == KVMI_PF_BY_GUEST ? pf->access : 0;
-	pf->allowed[i].relaxed = pf->access;
-
+	kvmi_pf_set_page(&pf->allowed[i], pf);
 	pf->next_allowed = (i + 1) % ARRAY_SIZE(pf->allowed);
 	pf->nr_allowed = max_t(u8, pf->nr_allowed, i + 1);
 }
@@ -184,15 +206,13 @@ bool kvmi_pf_is_relaxing(struct kvm_vcpu *vcpu)
 	return vcpui && vcpui->pf.nr_relax;
 }
 
-static int kvmi_pf_add_relax(struct kvmi_pf *pf)
+static void kvmi_pf_relax(struct kvmi_pf *pf)
 {
 	/* More than what one delivery accesses, and all page tables for that */
 	if (WARN_ON_ONCE(pf->nr_relax == ARRAY_SIZE(pf->relax)))
 		pf->nr_relax = 0;
 
-	pf->relax[pf->nr_relax++] = gpa_to_gfn(pf->gpa);
-
-	return 1;
+	kvmi_pf_set_page(&pf->relax[pf->nr_relax++], pf);
 }
 
 static void kvmi_pf_end_native(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
@@ -201,17 +221,34 @@ static void kvmi_pf_end_native(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 	kvmi_arch_native_end(vcpu);
 }
 
+/**
+ * kvmi_pf_native_faulted - is an exception on its way instead of a step's end?
+ * @vcpu: the vCPU, on its thread
+ * @pf: its accesses that break a restriction
+ */
+bool kvmi_pf_native_faulted(struct kvm_vcpu *vcpu, const struct kvmi_pf *pf)
+{
+	return pf->native && kvmi_arch_vcpu_is_delivering(vcpu);
+}
+
 /*
  * The CPU steps through a string, but to the tool that is one instruction, if it
- * does not want to see the steps.
+ * does not want to see the steps.  What the instruction was let do is not let to
+ * the delivery of its exception.
  */
 static void kvmi_pf_look_at_native(struct kvm_vcpu *vcpu,
 				   struct kvm_vcpu_introspection *vcpui)
 {
 	bool failed;
 
-	if (!vcpui->pf.native || !kvmi_arch_step_is_over(vcpu, &failed))
+	if (!vcpui->pf.native)
 		return;
+
+	if (!kvmi_arch_step_is_over(vcpu, &failed)) {
+		if (kvmi_pf_native_faulted(vcpu, &vcpui->pf))
+			kvmi_arch_pf_unseen(vcpu);
+		return;
+	}
 
 	if (failed || kvmi_is_singlestepping(vcpui) ||
 	    !kvmi_arch_native_goes_on(vcpu))
@@ -321,8 +358,13 @@ static int kvmi_pf_continue(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 	 * If the VMM has queued an interrupt since, that is delivered first
 	 * and the access tried again.
 	 */
-	if (kvmi_arch_vcpu_is_delivering(vcpu))
-		return pf->delivering ? kvmi_pf_add_relax(pf) : 1;
+	if (kvmi_arch_vcpu_is_delivering(vcpu)) {
+		if (pf->delivering) {
+			kvmi_pf_relax(pf);
+			kvmi_arch_pf_unseen(vcpu);
+		}
+		return 1;
+	}
 
 	kvmi_pf_allow(pf);
 
