@@ -551,6 +551,9 @@ ROW(xrstor, "mov $7, %eax; xor %edx, %edx; xrstor64 (%rdi)", .a = R, .len = 1024
 
 /* ---- restricted code ---- */
 
+#define OWN_DATA	"jmp 2f; .balign 8; 1: .fill 8, 8, 0x4142434445464748; 2: nop"
+#define LLDT_C		"mov $" SEL_LDT_C ", %eax; lldt %ax; "
+
 ROW(code_nop, "nop", .c = X)
 ROW(code_alu, "add %rbx, %rax; imul %rax, %rdx; rol $7, %rdx", .c = X)
 ROW(code_branch, "mov $3, %ecx; 1: loop 1b; jc 2f; nop; 2: nop", .c = X, .loops = true)
@@ -583,6 +586,75 @@ ROW(code_own_vextract, "vextractf128 $1, %ymm1, 1f(%rip); jmp 2f; 1: .quad 1, 2;
 	.c = W | X, .cpu = CPU_AVX, .native = true)
 ROW(code_own_push, "lea 1f+8(%rip), %rsp; pushfq; jmp 2f; 1: .quad 1, 2; 2: nop",
 	.c = W | X)
+/* ... whatever it is that the instruction reads there */
+ROW(code_own_gather, "lea 1f(%rip), %rbx; vpxor %ymm3, %ymm3, %ymm3; "
+	"vpcmpeqd %ymm4, %ymm4, %ymm4; vpgatherdd %ymm4, (%rbx,%ymm3,4), %ymm1; "
+	OWN_DATA, .c = R | X, .cpu = CPU_AVX2, .native = true)
+ROW(code_own_gather_some, "lea 1f(%rip), %rax; sub %rdi, %rax; vmovq %rax, %xmm3; "
+	"vpcmpeqd %xmm4, %xmm4, %xmm4; vpgatherqq %xmm4, (%rdi,%xmm3), %xmm1; " OWN_DATA,
+	.a = R, .c = R | X, .cpu = CPU_AVX2, .native = true)
+ROW(code_own_gather_masked, "lea 1f(%rip), %rax; sub %rdi, %rax; vmovq %rax, %xmm3; "
+	"vpcmpeqd %xmm4, %xmm4, %xmm4; vpslldq $8, %xmm4, %xmm4; "
+	"vpgatherqq %xmm4, (%rdi,%xmm3), %xmm1; " OWN_DATA,
+	.a = R, .c = X, .cpu = CPU_AVX2, .native = true)
+ROW(code_own_gather_back, "lea 1f+64(%rip), %rbx; mov $-16, %eax; vmovd %eax, %xmm3; "
+	"vpbroadcastd %xmm3, %ymm3; vpcmpeqd %ymm4, %ymm4, %ymm4; "
+	"vpgatherdd %ymm4, (%rbx,%ymm3,4), %ymm1; " OWN_DATA,
+	.c = R | X, .cpu = CPU_AVX2, .native = true)
+ROW(code_own_maskmov, "vpcmpeqd %xmm3, %xmm3, %xmm3; vpmaskmovd 1f(%rip), %xmm3, %xmm1; "
+	OWN_DATA, .c = R | X, .cpu = CPU_AVX2, .native = true)
+ROW(code_own_maskmov_last, "vpcmpeqd %xmm3, %xmm3, %xmm3; vpslldq $12, %xmm3, %xmm3; "
+	"lea 1f(%rip), %rbx; and $-4096, %rbx; vmaskmovps -12(%rbx), %xmm3, %xmm1; 1: nop",
+	.c = R | X, .cpu = CPU_AVX2, .native = true)
+ROW(code_own_maskmov_first, "vpcmpeqd %xmm3, %xmm3, %xmm3; vpsrldq $4, %xmm3, %xmm3; "
+	"lea 1f(%rip), %rbx; and $-4096, %rbx; vmaskmovps -12(%rbx), %xmm3, %xmm1; 1: nop",
+	.c = X, .cpu = CPU_AVX2, .native = true)
+ROW(code_own_maskmov_none, "vpxor %xmm3, %xmm3, %xmm3; vpmaskmovd 1f(%rip), %xmm3, %xmm1; "
+	OWN_DATA, .c = X, .cpu = CPU_AVX2, .native = true)
+ROW(code_own_maskmovdqu, "pcmpeqb %xmm2, %xmm2; lea 1f(%rip), %rdi; "
+	"maskmovdqu %xmm2, %xmm1; " OWN_DATA, .c = W | X, .native = true)
+ROW(code_own_vmovdqu32_mask, "kxnorw %k1, %k1, %k1; vmovdqu32 1f(%rip), %zmm1{%k1}; "
+	OWN_DATA, .c = R | X, .cpu = CPU_AVX512F, .native = true)
+ROW(code_own_vmovdqu32_none, "kxorw %k1, %k1, %k1; vmovdqu32 1f(%rip), %zmm1{%k1}; "
+	OWN_DATA, .c = X, .cpu = CPU_AVX512F, .native = true)
+ROW(code_own_kmov, "kmovw 1f(%rip), %k3; " OWN_DATA, .c = R | X, .cpu = CPU_AVX512F,
+	.native = true)
+ROW(code_own_xop, "vprotb $3, 1f(%rip), %xmm1; " OWN_DATA, .c = R | X, .cpu = CPU_XOP,
+	.native = true)
+ROW(code_own_fma4, "vfmaddps %xmm3, 1f(%rip), %xmm1, %xmm2; " OWN_DATA, .c = R | X,
+	.cpu = CPU_FMA4, .native = true)
+ROW(code_own_ldmxcsr, "ldmxcsr 1f(%rip); jmp 2f; 1: .long 0x5f80; 2: nop", .c = R | X,
+	.native = true)
+ROW(code_own_clflush, "clflush 1f(%rip); " OWN_DATA, .c = R | X, .lax = true, .native = true)
+/* Not canonical: #GP comes first. */
+ROW(code_own_gp, "movups (%r10), %xmm1", .c = X, .fault = FAULT(GP_VECTOR), .native = true)
+ROW(code_own_vec_ends, "lea 1f(%rip), %rbx; and $-4096, %rbx; vmovups -16(%rbx), %ymm1; 1: nop",
+	.c = R | X, .cpu = CPU_AVX, .native = true)
+ROW(code_own_vec_before, "lea 1f(%rip), %rbx; and $-4096, %rbx; movups -16(%rbx), %xmm1; "
+	"movss -4(%rbx), %xmm2; cvtps2pd -8(%rbx), %xmm3; cvtsi2sdq -8(%rbx), %xmm4; "
+	"fldl -8(%rbx); 1: nop", .c = X, .native = true)
+ROW(code_own_float_ends, "lea 1f(%rip), %rbx; and $-4096, %rbx; fldt -9(%rbx); 1: nop",
+	.c = R | X, .native = true)
+ROW(code_own_selector, LLDT_C "mov $" SEL_OF_LDT ", %eax; mov %eax, %fs", .c = R | X,
+	.prep = prep_code_ldt, .sregs = true, .native = true, .ring = RING_0)
+ROW(code_own_selector_accessed, LLDT_C "mov $" SEL_OF_LDT ", %eax; mov %eax, %fs", .c = RW | X,
+	.prep = prep_code_ldt_new, .sregs = true, .native = true, .ring = RING_0)
+ROW(code_own_selector_mem, LLDT_C "lgsl (%rdi), %eax", .a = R, .c = R | X,
+	.prep = prep_code_ldt_far, .len = 6, .sregs = true, .native = true, .ring = RING_0)
+ROW(code_own_selector_pop, LLDT_C "pushq $" SEL_OF_LDT "; pop %fs", .c = R | X,
+	.prep = prep_code_ldt, .sregs = true, .native = true, .ring = RING_0)
+ROW(code_own_lar, LLDT_C "mov $" SEL_OF_LDT ", %ecx; lar %ecx, %eax", .c = R | X,
+	.prep = prep_code_ldt, .sregs = true, .native = true, .ring = RING_0)
+ROW(code_own_verr, LLDT_C "mov $" SEL_OF_LDT ", %ecx; verr %cx", .c = R | X,
+	.prep = prep_code_ldt, .sregs = true, .native = true, .ring = RING_0)
+ROW(code_own_ljmp, LLDT_C "ljmp *(%rdi)", .a = R, .c = R | X, .prep = prep_code_ldt_far,
+	.len = 6, .sregs = true, .native = true, .ring = RING_0)
+ROW(code_own_lretq, LLDT_C "lretq", .s = R, .c = R | X, .prep = prep_code_ldt_far,
+	.sregs = true, .native = true, .ring = RING_0)
+ROW(code_own_iretq, LLDT_C "iretq", .s = R, .c = R | X, .prep = prep_code_ldt_iret,
+	.sregs = true, .native = true, .ring = RING_0)
+ROW(code_selector, "mov $0x10, %eax; mov %eax, %fs", .c = X, .g = R, .sregs = true,
+	.native = true, .ring = RING_0)
 ROW(code_cpuid, "xor %eax, %eax; xor %ecx, %ecx; cpuid", .c = X)
 ROW(code_mov_cr3, "mov %cr3, %rax", .c = X, .ring = RING_0)
 ROW(code_rdmsr, "mov $0xc0000080, %ecx; rdmsr", .c = X, .ring = RING_0)
@@ -694,11 +766,27 @@ ROW(int_tables, "int $0x80", .c = X, TABLES, .fault = FAULT(INT_IST), .native = 
 ROW(int_same_stack, "int $0x82", .s = W, .i = R, .g = R, .fault = FAULT(INT_RSP0), .native = true,
 	.ring = RING_0)
 ROW(int_rsp0, "int $0x82", TABLES, .fault = FAULT(INT_RSP0), .native = true, .ring = RING_3)
+ROW(int_stack_in_tss, "int $0x84", .t = RW, .i = R, .fault = FAULT(INT_IN_TSS), .native = true)
+ROW(int_stack_in_tss_code, "int $0x84", .c = X, .t = RW, .i = R, .fault = FAULT(INT_IN_TSS),
+	.native = true)
 ROW(int_gate_dpl, "int $0x20", TABLES, .fault = FAULT(GP_VECTOR), .native = true, .ring = RING_3,
 	.delivery = true, .qemu = NO_NRIP)
 /* Nested: the stack for it is not there. */
 ROW(int_bad_stack, "int $0x83", TABLES, .fault = FAULT(PF_VECTOR), .native = true,
 	.delivery = true, .qemu = NO_NRIP)
+/* What the instruction was let do is not let to the delivery of its exception. */
+ROW(tss_code_ud, "ud2", .t = R | X, .in_tss = true, .fault = FAULT(UD_VECTOR), .native = true,
+	.ring = RING_0)
+ROW(tss_code_pf, "movups (%r8), %xmm1", .t = R | X, .in_tss = true, .fault = FAULT(PF_VECTOR),
+	.native = true, .ring = RING_0)
+ROW(tss_code_store_pf, "movups %xmm1, (%r9)", .k = W, .t = R | X, .i = R, .g = R, .in_tss = true,
+	.fault = FAULT(PF_VECTOR), .native = true, .ring = RING_0)
+ROW(tss_code_div, "divb (%rdi)", .a = R, .t = R | X, .in_tss = true, .val_size = 1,
+	.fault = FAULT(DE_VECTOR), .ring = RING_0)
+ROW(tss_code_int, "int $0x80", .t = R | X, .in_tss = true, .fault = FAULT(INT_IST),
+	.native = true, .ring = RING_0)
+ROW(tss_code_int_stack, "int $0x84", .t = RW | X, .in_tss = true, .fault = FAULT(INT_IN_TSS),
+	.native = true, .ring = RING_0)
 ROW(int3_tables, "int3", TABLES, .fault = FAULT(BP_VECTOR), .native = true)
 ROW(int3_code, "int3", .c = X, TABLES, .fault = FAULT(BP_VECTOR), .native = true)
 ROW(icebp_code, ".byte 0xf1", .c = X, TABLES, .fault = FAULT(DB_VECTOR), .native = true,
@@ -850,6 +938,8 @@ ROW(ldt_selector_accessed, "mov $" SEL_LDT_A ", %eax; lldt %ax; mov $" SEL_OF_LD
 	"mov %eax, %fs", .a = RW, .val = 0x00cf92000000ffff, .val_size = 8, .len = 8, .sregs = true,
 	.ring = RING_0)
 
+#undef OWN_DATA
+#undef LLDT_C
 #undef TABLES
 #undef NO_NRIP
 #undef H_ADDR

@@ -53,10 +53,13 @@
 #define A_ADDR		"0x10000001340"
 #define B_OFF		0x540
 #define C_OFF		0x100
+#define C_LDT_OFF	0xc00
 #define D_OFF		0xff8
 #define S_OFF		0x800
 #define K_IST_OFF	0x800
 #define K_RSP0_OFF	0xc00
+#define T_CODE_OFF	0x400	/* behind the TSS */
+#define T_IST_OFF	0x800
 
 kvm_static_assert(KVMI_TEST_GVA + PAGE_A * PAGE_SIZE + A_OFF == 0x10000001340);
 /* Is in row_nmi, too */
@@ -68,7 +71,9 @@ kvm_static_assert(KVMI_TEST_GVA + PAGE_A * PAGE_SIZE == 0x10000001000);
 #define SEL_LDT		"0x40"
 #define SEL_TSS_NEW	"0x50"
 #define SEL_LDT_A	"0xa0"	/* at operand A, 16 bytes */
+#define SEL_LDT_C	"0xb0"	/* behind the code, 16 bytes */
 #define SEL_OF_LDT	"0x4"
+#define SEL_CODE_LDT	0xc
 #define SEL_UDATA_NEW	"0x93"
 #define SEL_UABSENT	"0x9b"
 #define SEL_CODE	0x8
@@ -89,6 +94,7 @@ kvm_static_assert(KVMI_TEST_GVA + PAGE_A * PAGE_SIZE == 0x10000001000);
 #define INT_IST		0x80
 #define INT_RSP0	0x82
 #define INT_BAD_STACK	0x83
+#define INT_IN_TSS	0x84
 /* and one from outside */
 #define INT_OUTSIDE	0x40
 
@@ -199,8 +205,10 @@ struct row {
 	void (*prep)(const struct setup *s);
 
 	enum ring ring;
-	/* It is executed where it was compiled to, not in a test page. */
+	/* It is executed where it was compiled to, not in a test page ... */
 	bool in_text;
+	/* ... or in the page with the TSS. */
+	bool in_tss;
 	/* Bits of CR4 that are set for it */
 	uint64_t cr4;
 	/* FAULT(the exception that it raises), or BY_GATE */
@@ -593,6 +601,34 @@ PREP(stack_iret_bad)
 	iret_frame(s, SEL_NOTHING, data_sel());
 }
 
+/* A segment for data and one for code */
+PREP(code_ldt)
+{
+	uint64_t *ldt = kvmi_hva(s->env, PAGE_C, C_LDT_OFF);
+
+	ldt[0] = 0x00cf93000000ffff;
+	ldt[1] = 0x00af9b000000ffff;
+}
+
+PREP(code_ldt_new)
+{
+	*(uint64_t *)kvmi_hva(s->env, PAGE_C, C_LDT_OFF) = 0x00cf92000000ffff;
+}
+
+PREP(code_ldt_far)
+{
+	prep_code_ldt(s);
+	far_pointer(s->a, (uint64_t)row_done, SEL_CODE_LDT);
+	((uint64_t *)s->s)[0] = s->end;
+	((uint64_t *)s->s)[1] = SEL_CODE_LDT;
+}
+
+PREP(code_ldt_iret)
+{
+	prep_code_ldt(s);
+	iret_frame(s, SEL_CODE_LDT, SEL_DATA);
+}
+
 static void no_stack(const struct setup *s, int vector)
 {
 	uint64_t *desc = kvmi_hva(s->env, PAGE_I, 16 * vector);
@@ -671,6 +707,7 @@ static void init_gdt(void)
 	entry[18] = 0x00cff2000000ffff;
 	entry[19] = 0x00cf72000000ffff;
 	init_system_desc(&entry[20], kvmi_gva(PAGE_A, A_OFF), 0xf, 0x82);
+	init_system_desc(&entry[22], kvmi_gva(PAGE_C, C_LDT_OFF), 0xf, 0x82);
 }
 
 static uint64_t alloc_stack(void)
@@ -683,7 +720,8 @@ static uint64_t alloc_stack(void)
 static void init_tss(void)
 {
 	uint64_t rsp0 = kvmi_gva(PAGE_K, K_RSP0_OFF);
-	uint64_t ist[] = { kvmi_gva(PAGE_K, K_IST_OFF), alloc_stack(), NOWHERE + 64 };
+	uint64_t ist[] = { kvmi_gva(PAGE_K, K_IST_OFF), alloc_stack(), NOWHERE + 64,
+			   kvmi_gva(PAGE_T, T_IST_OFF) };
 
 	memcpy(tss + 4, &rsp0, 8);
 	memcpy(tss + 36, ist, sizeof(ist));
@@ -713,6 +751,10 @@ static void init_idt(void)
 		case INT_RSP0:
 			dpl = 3;
 			ist = 0;
+			break;
+		case INT_IN_TSS:
+			dpl = 3;
+			ist = 4;
 			break;
 		case BP_VECTOR:
 		case INT_IST:
@@ -945,6 +987,8 @@ static uint64_t code_gva(const struct row *row)
 {
 	if (row->in_text)
 		return (uint64_t)row->code;
+	if (row->in_tss)
+		return kvmi_gva(PAGE_T, T_CODE_OFF);
 	if (row->split)
 		return kvmi_gva(PAGE_C + 1, 0) - row->split;
 

@@ -94,8 +94,10 @@ ROW(ret, "mov %rsp, %r8; mov %rdi, %rsp", "ret",
 ROW(leave, "mov %rsp, %r8; mov %rbp, %r9; mov %rdi, %rbp",
 	"leave", "mov %r8, %rsp; mov %r9, %rbp", {{ A, R }})
 ROW(enter, "mov %rsp, %r8; mov %rbp, %r9; lea 8(%rdi), %rsp",
-	"enter $0, $0", "mov %r8, %rsp; mov %r9, %rbp", {{ A, W }},
-	.open = true)
+	"enter $0, $0", "mov %r8, %rsp; mov %r9, %rbp", {{ A, W }})
+
+ROW(lar_mem, "", "lar (%rdi), %eax", "", {{ A, R }})
+ROW(verr_mem, "", "verr (%rdi)", "", {{ A, R }})
 
 ROW(movs, "xchg %rsi, %rdi", "movsq", "", {{ A, R }, { B, W }})
 ROW(rep_movs, "xchg %rsi, %rdi; mov $4, %ecx", "rep movsb", "",
@@ -125,6 +127,22 @@ ROW(vaddps, "", "vaddps (%rdi), %ymm1, %ymm2", "", {{ A, R }},
 	.avx = true)
 ROW(vpextrd, "", "vpextrd $1, %xmm0, (%rdi)", "", {{ A, W }},
 	.avx = true)
+
+ROW(vcvtps2pd, "", "vcvtps2pd (%rdi), %ymm0", "", {{ A, R }}, .avx = true)
+ROW(xsave, "xor %eax, %eax; xor %edx, %edx; sub $512, %rdi", "xsave (%rdi)", "",
+	{{ A, RW }}, .avx = true)
+
+/* up to a mask, and one by one */
+ROW(maskmovdqu, "pcmpeqb %xmm2, %xmm2", "maskmovdqu %xmm2, %xmm0", "", {{ A, W }})
+ROW(vmaskmov, "vpcmpeqd %xmm2, %xmm2, %xmm2", "vmaskmovps (%rdi), %xmm2, %xmm0", "",
+	{{ A, R }}, .avx = true)
+ROW(vpgatherdd, "vpxor %xmm1, %xmm1, %xmm1; vpcmpeqd %ymm2, %ymm2, %ymm2",
+	"vpgatherdd %ymm2, (%rdi,%ymm1,4), %ymm0", "", {{ A, R }}, .avx2 = true)
+ROW(vpgatherqq, "sub %rdi, %rsi; vmovq %rsi, %xmm1; vpcmpeqd %xmm2, %xmm2, %xmm2",
+	"vpgatherqq %xmm2, (%rdi,%xmm1), %xmm0", "", {{ B, R }, { A, R }}, .avx2 = true)
+ROW(vpgatherdq, "mov $-2, %eax; vmovd %eax, %xmm1; vpcmpeqd %xmm2, %xmm2, %xmm2; "
+	"vpsrldq $8, %xmm2, %xmm2", "vpgatherdq %xmm2, 16(%rdi,%xmm1,8), %xmm0", "",
+	{{ A, R }}, .avx2 = true)
 
 /* two ways to the same memory */
 ROW(alias, "bts $41, %rdi; btr $40, %rdi", "mov (%rdi), %rax", "",

@@ -27,7 +27,8 @@
 #define ALIAS		0x10000000000ull
 #define LOW		(-KVMI_TEST_GVA + 0x70000000ull)
 
-#define X86_FEATURE_AVX	KVM_X86_CPU_FEATURE(0x1, 0, ECX, 28)
+#define X86_FEATURE_AVX		KVM_X86_CPU_FEATURE(0x1, 0, ECX, 28)
+#define X86_FEATURE_AVX2	KVM_X86_CPU_FEATURE(0x7, 0, EBX, 5)
 
 /* Of the GDT: 32-bit segments for code and stack */
 #define SEL_CODE32	0x70
@@ -44,7 +45,7 @@ struct row {
 	} want[2];
 	/* AMD leaves it open, for the two look the same or for KVM's sake */
 	bool open;
-	bool avx;
+	bool avx, avx2;
 };
 
 #define FUNC(name, before, insn, after)					\
@@ -128,7 +129,7 @@ static const struct rip_row {
 FIXTURE(gva)
 {
 	struct kvmi_env env;
-	bool avx;
+	bool avx, avx2;
 };
 
 /* The three regions differ in what is above this. */
@@ -159,6 +160,7 @@ FIXTURE_SETUP(gva)
 	gdt[SEL_DATA32 / 8] = 0x00cf93000000ffff;
 
 	self->avx = kvm_cpu_has(X86_FEATURE_AVX);
+	self->avx2 = kvm_cpu_has(X86_FEATURE_AVX2);
 	vcpu_sregs_get(vcpu, &sregs);
 	sregs.fs.base = A - 0x100;
 	sregs.gs.base = A;
@@ -286,7 +288,8 @@ TEST_F_TIMEOUT(gva, instructions, KVMI_TEST_TIMEOUT)
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(rows); i++) {
-		if (rows[i].avx && !self->avx)
+		if ((rows[i].avx && !self->avx) ||
+		    (rows[i].avx2 && !self->avx2))
 			continue;
 		check_row(env, &rows[i], X);
 		check_row(env, &rows[i], R | X);

@@ -342,6 +342,131 @@ TEST_F_TIMEOUT(mode, native, KVMI_TEST_TIMEOUT)
 	}
 }
 
+/*
+ * What is in a page that must be neither read nor executed: the hardware may not
+ * be able to let the one and not the other.
+ */
+struct own_insn {
+	const char *code;
+	uint8_t len;
+	/* what it reads, in the page with the code */
+	uint16_t at;
+	bool in_protected, in_32bit;
+};
+
+#define OWN_DATA	0x80
+#define OWN_GDT		0x400
+#define OWN_STACK	0x200
+
+static const struct own_insn own_insns[] = {
+	/* fld1 */
+	{ "\xd9\xe8", 2, 0 },
+	/* fildll (%rdi) and 16(%rdi), with %edi or %bx in other modes */
+	{ "\xdf\x2f", 2, OWN_DATA },
+	{ "\xdf\x6f\x10", 3, OWN_DATA + 16 },
+	/* fildll (%rdx), with %edx; (%bp,%si) in 16-bit modes */
+	{ "\xdf\x2a", 2, OWN_DATA + 32 },
+	/* fstp %st */
+	{ "\xdd\xd8", 2, 0 },
+	/* lar %eax, %eax */
+	{ "\x0f\x02\xc0", 3, OWN_GDT + SELECTOR(1), .in_protected = true },
+	/* popa */
+	{ "\x61", 1, OWN_STACK, .in_32bit = true },
+};
+
+static bool has_insn(const FIXTURE_VARIANT(mode) * v, const struct own_insn *insn)
+{
+	return !(insn->in_protected && v->real) &&
+	       !(insn->in_32bit && v->mode == 8);
+}
+
+/* Returns how long the code is. */
+static size_t start_own(FIXTURE_DATA(mode) * self, const FIXTURE_VARIANT(mode) * v)
+{
+	struct kvmi_env *env = &self->env;
+	uint64_t *gdt = kvmi_hva(env, CODE_PAGE, OWN_GDT);
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+	size_t len = 0;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(own_insns); i++) {
+		if (!has_insn(v, &own_insns[i]))
+			continue;
+		memcpy(kvmi_hva(env, CODE_PAGE, len), own_insns[i].code,
+		       own_insns[i].len);
+		len += own_insns[i].len;
+	}
+	memcpy(kvmi_hva(env, CODE_PAGE, len), "\xeb\xfe", 2);
+
+	gdt[1] = 0x00cf93000000ffff;
+	vcpu_sregs_get(self->r->vcpu, &sregs);
+	sregs.gdt.base = CODE_GPA + OWN_GDT;
+	sregs.gdt.limit = 0x1f;
+	vcpu_sregs_set(self->r->vcpu, &sregs);
+
+	vcpu_regs_get(self->r->vcpu, &regs);
+	regs.rip = addr(v, CODE_GPA);
+	regs.rsp = addr(v, CODE_GPA + OWN_STACK);
+	regs.rdi = addr(v, CODE_GPA + OWN_DATA);
+	regs.rbx = regs.rdi;
+	regs.rdx = regs.rdi + 32;
+	regs.rbp = regs.rdi;
+	regs.rsi = 32;
+	regs.rax = SELECTOR(1);
+	vcpu_regs_set(self->r->vcpu, &regs);
+	kvmi_runner_go(self->r);
+
+	return len;
+}
+
+TEST_F_TIMEOUT(mode, own_code, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	uint64_t rip = addr(variant, CODE_GPA);
+	struct kvm_regs regs;
+	struct kvmi_event ev;
+	unsigned int i;
+	size_t len;
+
+	if (!kvmi_can_step(&env->tool))
+		SKIP(return, "needs a step, and the machine cannot");
+
+	start(self, variant, "", 0);
+	wait_end(self, variant, 0, &regs);
+	vcpu_control(self, KVMI_VCPU_EVENT_PF);
+	kvmi_set_page_access(&env->tool, CODE_GPA, KVMI_PAGE_ACCESS_W);
+
+	len = start_own(self, variant);
+	for (i = 0; i < ARRAY_SIZE(own_insns); i++) {
+		const struct own_insn *insn = &own_insns[i];
+
+		if (!has_insn(variant, insn))
+			continue;
+		kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
+		TEST_ASSERT_EQ(ev.common.arch.regs.rip, rip);
+		TEST_ASSERT_EQ(ev.pf.access, KVMI_PAGE_ACCESS_X);
+		kvmi_reply(&env->tool, &ev, CONTINUE);
+		if (insn->at) {
+			kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
+			TEST_ASSERT_EQ(ev.common.arch.regs.rip, rip);
+			TEST_ASSERT_EQ(ev.pf.access, KVMI_PAGE_ACCESS_R);
+			TEST_ASSERT_EQ(ev.pf.gpa, CODE_GPA + insn->at);
+			TEST_ASSERT(kvmi_gva_valid(&ev, ev.pf.gpa), "gva %#llx",
+				    ev.pf.gva);
+			kvmi_reply(&env->tool, &ev, CONTINUE);
+		}
+		rip += insn->len;
+	}
+
+	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
+	TEST_ASSERT_EQ(ev.common.arch.regs.rip, rip);
+	kvmi_set_page_access(&env->tool, CODE_GPA, KVMI_ACCESS_ALL);
+	kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_RETRY);
+	wait_end(self, variant, len, &regs);
+	kvmi_no_event(&env->tool);
+}
+
 /* POP SS, which there is in some modes only, is not hidden, nor what follows. */
 FIXTURE(real_mode)
 {

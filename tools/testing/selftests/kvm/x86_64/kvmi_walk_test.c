@@ -553,7 +553,47 @@ static const struct access self_accesses[] = {
 	{ "write", kvmi_insn_write, SELF_ENTRY, true },
 	{ "read that is not emulated", kvmi_insn_sse_add, SELF_ENTRY },
 	{ "write that is not emulated", kvmi_insn_sse_write, SELF_ENTRY, true },
+	{ "masked write", kvmi_insn_maskmov, SELF_ENTRY, true },
+	{ "read of a descriptor", kvmi_insn_lar, SELF_ENTRY },
+	{ "read of a gate", kvmi_insn_int_n, SELF_ENTRY },
 };
+
+#define SELF_SELECTOR	4	/* the first one of the LDT */
+#define SELF_VECTOR	0x30	/* the one that kvmi_insn_int_n raises */
+
+/* An LDT, and an IDT without all of its other vectors */
+static void set_self_tables(struct kvmi_env *env)
+{
+	struct kvm_vcpu *vcpu = env->run[0].vcpu;
+	struct kvm_sregs sregs;
+
+	vcpu_sregs_get(vcpu, &sregs);
+	sregs.ldt.base = kvmi_gva(SELF_PAGE, SELF_ENTRY);
+	sregs.ldt.limit = 7;
+	sregs.ldt.type = 2;
+	sregs.ldt.present = 1;
+	sregs.ldt.unusable = 0;
+	sregs.idt.base = kvmi_gva(SELF_PAGE, SELF_ENTRY) - 16 * SELF_VECTOR;
+	sregs.idt.limit = 16 * (SELF_VECTOR + 1) - 1;
+	vcpu_sregs_set(vcpu, &sregs);
+}
+
+/* What @insn looks for there; it reads the first half only. */
+static void set_self_entry(struct kvmi_env *env, uint64_t *entry, kvmi_insn insn)
+{
+	const uint64_t handler = (uint64_t)kvmi_insn_int_n_at;
+	struct kvm_sregs sregs;
+
+	vcpu_sregs_get(env->run[0].vcpu, &sregs);
+	entry[0] = 0x00cf93000000ffff;
+	entry[1] = 0;
+	if (insn != kvmi_insn_int_n)
+		return;
+
+	entry[0] = (handler & 0xffff) | sregs.cs.selector << 16 | 0x8eull << 40 |
+		   (handler & 0xffff0000) << 32;
+	entry[1] = handler >> 32;
+}
 
 /*
  * Neither does the walk that goes through the same table hide it: the CPU has to
@@ -572,6 +612,7 @@ TEST_F_TIMEOUT(walk, own_access_to_own_table, KVMI_TEST_TIMEOUT)
 		SKIP(return, "the CPU cannot step");
 
 	*leaf = (*leaf & ~PHYSICAL_PAGE_MASK) | table;
+	set_self_tables(env);
 	for (i = 0; i < 2 * ARRAY_SIZE(self_accesses); i++) {
 		const struct access *a = &self_accesses[i / 2];
 		uint8_t access = a->write ? W : R;
@@ -580,10 +621,12 @@ TEST_F_TIMEOUT(walk, own_access_to_own_table, KVMI_TEST_TIMEOUT)
 
 		walks = i % 2;
 		TEST_ASSERT_EQ(control_walks(env, true, walks ? KVMI_PF_WALK : 0), 0);
+		set_self_entry(env, addr_gpa2hva(env->vm, table + SELF_ENTRY),
+			       a->insn);
 		set_table(env, leaf, R | W | X);
 		set_table(env, leaf, a->write ? R | X : X);
 		kvmi_env_access(env, 0, a->insn, kvmi_gva(SELF_PAGE, SELF_ENTRY),
-				0, kvmi_record, &recs, NULL);
+				SELF_SELECTOR, kvmi_record, &recs, NULL);
 		TEST_ASSERT(recs.nr == walks + 1, "%s: %u events", a->name,
 			    recs.nr);
 		if (walks)

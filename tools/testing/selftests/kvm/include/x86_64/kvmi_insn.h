@@ -64,6 +64,15 @@ KVMI_INSN_AT(sse_write);
 /* returns the sum of what is at @gva and @val; KVM cannot emulate it */
 KVMI_INSN_AT(sse_add);
 
+/* 16 bytes, @val and zeroes, as a mask says that has all bits set */
+KVMI_INSN_AT(maskmov);
+
+/* The access rights of selector @val */
+KVMI_INSN(lar);
+
+/* INT 0x30; its handler, at kvmi_insn_int_n_at, sets the result. */
+KVMI_INSN_AT(int_n);
+
 /* Has 16 bytes from @gva in xmm0 until @val is not 0, then writes them back. */
 KVMI_INSN(sse_hold);
 

@@ -153,6 +153,25 @@ AT sse_add
 	movq %xmm0, %rax
 	ret
 
+FUNC maskmov
+	movq %rsi, %xmm0
+	pcmpeqd %xmm1, %xmm1
+AT maskmov
+	maskmovdqu %xmm1, %xmm0
+	ret
+
+FUNC lar
+	lar %esi, %eax
+	ret
+
+FUNC int_n
+	int $0x30
+	ret
+	/* where the IDT leads to */
+AT int_n
+	mov $0x600d, %eax
+	iretq
+
 FUNC sse_hold
 	movups (%rdi), %xmm0
 	sti
