@@ -56,9 +56,11 @@ enum kvmi_pf_cause {
 };
 
 void kvmi_pf_raise(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access,
-		   enum kvmi_pf_cause cause);
+		   enum kvmi_pf_cause cause,
+		   bool delivering);
 bool kvmi_pf_wants_walks(struct kvm_vcpu *vcpu);
-bool kvmi_pf_is_allowed(struct kvm_vcpu *vcpu, gfn_t gfn, u8 access);
+bool kvmi_pf_is_allowed(struct kvm_vcpu *vcpu, gfn_t gfn, u8 access,
+			bool delivering);
 u8 kvmi_pf_relaxed(struct kvm_vcpu *vcpu, gfn_t gfn);
 bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu);
 bool kvmi_pf_is_relaxing(struct kvm_vcpu *vcpu);

@@ -32,8 +32,9 @@ struct kvm_page_fault;
  * @gva: its linear address
  * @size: its size in bytes, or the most that it can be
  * @access: how, in KVMI_PAGE_ACCESS_* terms
- * @certain: all of it is accessed, unless the guest faults
+ * @certain: all of it is accessed at once, unless the guest faults
  * @implicit: it is the CPU's doing, which may do it at any privilege level
+ * @vague: it begins elsewhere
  */
 struct kvmi_operand {
 	gva_t gva;
@@ -41,6 +42,7 @@ struct kvmi_operand {
 	u8 access;
 	bool certain;
 	bool implicit;
+	bool vague;
 };
 
 u64 __kvmi_restrict_spte(struct kvm_vcpu *vcpu, struct kvm_mmu_page *sp,

@@ -20,8 +20,8 @@
  * KVM's emulator is of no use for it.  It knows a third of the instructions,
  * and it has a state, which must not be disturbed.
  *
- * Addresses are translated as for reading.  That sets accessed bits, as the CPU
- * may do at any time, but never a dirty bit.
+ * Addresses are translated as for reading here.  That sets accessed bits, as the
+ * CPU may do at any time, but never a dirty bit.
  *
  * On the thread of the vCPU, in a kvm->srcu section.
  */
@@ -136,17 +136,12 @@ s64 kvmi_next_number(struct kvmi_decoder *d, u8 size)
 static bool kvmi_is_prefix(struct kvmi_decoder *d, u8 byte)
 {
 	switch (byte) {
-	case 0x26:
-		d->seg = VCPU_SREG_ES;
-		return true;
+	case 0x26:		/* ES, CS, SS and DS, which 64-bit code has no use for */
 	case 0x2e:
-		d->seg = VCPU_SREG_CS;
-		return true;
 	case 0x36:
-		d->seg = VCPU_SREG_SS;
-		return true;
 	case 0x3e:
-		d->seg = VCPU_SREG_DS;
+		if (!d->is_64bit)
+			d->seg = VCPU_SREG_ES + (byte >> 3 & 3);
 		return true;
 	case 0x64:
 		d->seg = VCPU_SREG_FS;
@@ -199,14 +194,13 @@ static void kvmi_decode_pp(struct kvmi_decoder *d, u8 byte)
 
 static void kvmi_decode_evex(struct kvmi_decoder *d, u8 byte)
 {
+	u8 length = byte >> 5 & 3;
+
 	d->has_evex = true;
 	d->mask_reg = byte & 7;
 	d->vec_index = byte & BIT(3) ? 0 : 16;
 	d->is_broadcast = byte & BIT(4);
-	d->vec_bytes = 16 << (byte >> 5 & 3);
-	/* There is no larger one: it raises #UD. */
-	if (d->vec_bytes > KVMI_MAX_VEC_BYTES)
-		d->failed = true;
+	d->vec_bytes = min(16 << length, KVMI_MAX_VEC_BYTES);
 }
 
 /* VEX (0xc5, 0xc4), EVEX (0x62) and XOP (0x8f) have what REX has, but inverted. */
@@ -234,21 +228,38 @@ static void kvmi_decode_vex(struct kvmi_decoder *d, u8 prefix)
 	kvmi_decode_pp(d, byte);
 	if (prefix == 0x62)
 		kvmi_decode_evex(d, kvmi_next_byte(d));
+	/* There are eight registers only. */
+	if (!d->is_64bit) {
+		d->rex &= REX_W;
+		d->vec_reg &= 7;
+		d->vec_index = 0;
+	}
 
 	d->op = kvmi_next_byte(d);
 }
 
-static void kvmi_decode_opcode(struct kvmi_decoder *d)
+/* Return: the first byte that is no prefix.  REX counts as the last one only. */
+static u8 kvmi_decode_prefixes(struct kvmi_decoder *d)
 {
 	u8 byte = kvmi_next_byte(d);
 
-	while (!d->failed && kvmi_is_prefix(d, byte))
-		byte = kvmi_next_byte(d);
-
-	if (d->is_64bit && (byte & 0xf0) == 0x40) {
-		d->rex = byte & 0xf;
+	while (!d->failed) {
+		if (kvmi_is_prefix(d, byte))
+			d->rex = 0;
+		else if (d->is_64bit && (byte & 0xf0) == 0x40)
+			d->rex = byte & 0xf;
+		else
+			break;
 		byte = kvmi_next_byte(d);
 	}
+
+	return byte;
+}
+
+static void kvmi_decode_opcode(struct kvmi_decoder *d)
+{
+	u8 byte = kvmi_decode_prefixes(d);
+
 	if (d->rex & REX_W)
 		d->op_bytes = 8;
 
@@ -326,13 +337,14 @@ static u16 kvmi_one_byte_accesses(const struct kvmi_decoder *d)
 		return SI_R;
 	case 0x80 ... 0x83:
 		return ext == 7 ? MEM_R : MEM_RW;
-	case 0x62:		/* BOUND */
+	case 0x62:		/* BOUND, LES, LDS: in parts */
+	case 0xc4 ... 0xc5:
+		return MEM_R | MAYBE;
 	case 0x69:
 	case 0x6b:
 	case 0x84 ... 0x85:
 	case 0x8a ... 0x8b:
 	case 0x8e:		/* to a segment register */
-	case 0xc4 ... 0xc5:	/* LES, LDS */
 		return MEM_R;
 	case 0x86 ... 0x87:
 	case 0xc0 ... 0xc1:
@@ -376,7 +388,8 @@ static u16 kvmi_one_byte_accesses(const struct kvmi_decoder *d)
 			return MEM_RW;
 		if (ext == 2 || ext == 6)
 			return MEM_R | PUSH;
-		return ext < 6 ? MEM_R : 0;
+		/* A far pointer is read in parts. */
+		return ext == 4 ? MEM_R : ext < 6 ? MEM_R | MAYBE : 0;
 	}
 
 	return 0;
@@ -421,11 +434,12 @@ static u16 kvmi_0f_accesses(const struct kvmi_decoder *d)
 	case 0x40 ... 0x4f:
 	case 0xa3:
 	case 0xaf:
-	case 0xb2:		/* LSS, LFS, LGS */
-	case 0xb4 ... 0xb5:
 	case 0xb6 ... 0xb8:
 	case 0xbc ... 0xbf:
 		return MEM_R;
+	case 0xb2:		/* LSS, LFS, LGS */
+	case 0xb4 ... 0xb5:
+		return MEM_R | MAYBE;
 	case 0x78:		/* VMREAD, or a conversion */
 		return d->has_evex ? MEM_R : MEM_W;
 	case 0x90 ... 0x9f:	/* KMOV, SETcc */
@@ -758,21 +772,33 @@ struct kvmi_operand *kvmi_add_operand(struct kvmi_decoder *d, int seg, u64 ea,
  * @disp: the distance from there, in bytes
  * @size: its size in bytes
  * @access: how it is accessed, in KVMI_PAGE_ACCESS_* terms
+ *
+ * Return: the operand, the first part of it if it begins anew at 0.
  */
 struct kvmi_operand *kvmi_add_stack(struct kvmi_decoder *d, int reg, s64 disp,
 				    u16 size, u8 access)
 {
+	u64 ea = kvmi_reg(d, reg) + disp;
+	struct kvmi_operand *operand;
 	struct kvm_segment ss;
 	u8 ad_bytes = 8;
+	u32 left;
 
 	if (!d->is_64bit) {
 		kvm_get_segment(d->vcpu, &ss, VCPU_SREG_SS);
 		ad_bytes = ss.db ? 4 : 2;
 	}
 
-	return kvmi_add_linear(d, kvmi_linear(d, VCPU_SREG_SS,
-					      kvmi_reg(d, reg) + disp, ad_bytes),
-			       size, access);
+	operand = kvmi_add_linear(d, kvmi_linear(d, VCPU_SREG_SS, ea, ad_bytes),
+				  size, access);
+	left = SZ_64K - (u16)ea;
+	if (ad_bytes == 2 && left < size) {
+		operand->size = left;
+		kvmi_add_linear(d, kvmi_linear(d, VCPU_SREG_SS, 0, ad_bytes),
+				size - left, access);
+	}
+
+	return operand;
 }
 
 /**
@@ -804,6 +830,15 @@ u8 kvmi_stack_bytes(const struct kvmi_decoder *d)
 	return d->is_64bit && d->op_bytes != 2 ? 8 : d->op_bytes;
 }
 
+/**
+ * kvmi_gpr_bytes - the size of a general register, where 0x66 means something else
+ * @d: the instruction
+ */
+u8 kvmi_gpr_bytes(const struct kvmi_decoder *d)
+{
+	return d->is_64bit && (d->rex & REX_W) ? 8 : 4;
+}
+
 static u16 kvmi_fpu_bytes(const struct kvmi_decoder *d)
 {
 	u8 ext = kvmi_modrm_ext(d);
@@ -830,6 +865,14 @@ static u16 kvmi_fpu_bytes(const struct kvmi_decoder *d)
 	return 4;
 }
 
+/* Near calls, jumps and returns with this prefix differ between vendors. */
+static bool kvmi_is_short_near(const struct kvmi_decoder *d)
+{
+	return d->is_64bit && d->op_bytes == 2 && d->map == MAP_ONE_BYTE &&
+	       (d->op == 0xe8 || d->op == 0xc2 || d->op == 0xc3 ||
+		(d->op == 0xff && (kvmi_modrm_ext(d) == 2 || kvmi_modrm_ext(d) == 4)));
+}
+
 static u16 kvmi_one_byte_bytes(const struct kvmi_decoder *d)
 {
 	u8 ext = kvmi_modrm_ext(d);
@@ -849,6 +892,8 @@ static u16 kvmi_one_byte_bytes(const struct kvmi_decoder *d)
 	case 0xff:
 		if (ext == 3 || ext == 5)
 			return d->op_bytes + 2;
+		if (kvmi_is_short_near(d))
+			return 8;
 		/* near CALL and JMP, PUSH */
 		return ext >= 2 ? kvmi_stack_bytes(d) : d->op_bytes;
 	case 0x8f:		/* POP */
@@ -858,15 +903,20 @@ static u16 kvmi_one_byte_bytes(const struct kvmi_decoder *d)
 	return d->op & 1 ? d->op_bytes : 1;
 }
 
-/* The most that it can be: RAX and RDX choose what is saved or restored. */
+/*
+ * The most that it can be: RAX and RDX choose what is saved or restored.  XRSTORS
+ * finds in memory where that is.
+ */
 static u16 kvmi_xsave_bytes(const struct kvmi_decoder *d)
 {
 	struct kvm_vcpu *vcpu = d->vcpu;
-	u64 mask = (u32)kvmi_reg(d, VCPU_REGS_RAX) |
-		   kvmi_reg(d, VCPU_REGS_RDX) << 32;
+	u64 mask = vcpu->arch.xcr0 | vcpu->arch.ia32_xss;
 
-	return xstate_required_size(mask & (vcpu->arch.xcr0 | vcpu->arch.ia32_xss),
-				    d->op == 0xc7);
+	if (d->op != 0xc7 || kvmi_modrm_ext(d) != 3)
+		mask &= (u32)kvmi_reg(d, VCPU_REGS_RAX) |
+			kvmi_reg(d, VCPU_REGS_RDX) << 32;
+
+	return xstate_required_size(mask, d->op == 0xc7);
 }
 
 static u16 kvmi_state_bytes(const struct kvmi_decoder *d)
@@ -876,8 +926,8 @@ static u16 kvmi_state_bytes(const struct kvmi_decoder *d)
 		return 512;
 	case 2 ... 3:		/* LDMXCSR, STMXCSR */
 		return 4;
-	case 4:
-		return d->rep ? d->op_bytes : kvmi_xsave_bytes(d);
+	case 4:			/* PTWRITE */
+		return d->rep ? kvmi_gpr_bytes(d) : kvmi_xsave_bytes(d);
 	case 5:
 		return kvmi_xsave_bytes(d);
 	case 6:
@@ -928,8 +978,9 @@ static u16 kvmi_0f_bytes(const struct kvmi_decoder *d)
 	case 0xb3:
 	case 0xb8 ... 0xbd:
 	case 0xc1:
-	case 0xc3:
 		return d->op_bytes;
+	case 0xc3:		/* MOVNTI */
+		return kvmi_gpr_bytes(d);
 	case 0xc7:
 		if (ext >= 3 && ext <= 5)
 			return kvmi_xsave_bytes(d);
@@ -969,6 +1020,22 @@ struct kvmi_address {
 	u16 span;
 };
 
+/* EVEX has a short displacement in units of what is accessed. */
+static void kvmi_add_disp(struct kvmi_decoder *d, struct kvmi_address *addr,
+			  u8 mod, s64 disp)
+{
+	u8 scale = d->has_evex && mod == 1 ? kvmi_vec_disp_scale(d) : 1;
+
+	if (scale || !disp) {
+		addr->ea += disp * scale;
+		return;
+	}
+
+	d->vague = true;
+	addr->span = abs(disp) * 63;
+	addr->ea += min(disp, disp * 64);
+}
+
 static void kvmi_decode_address16(struct kvmi_decoder *d,
 				  struct kvmi_address *addr)
 {
@@ -991,23 +1058,7 @@ static void kvmi_decode_address16(struct kvmi_decoder *d,
 	if (rm < 4)
 		addr->ea += kvmi_reg(d, indexes[rm & 1]);
 	if (mod)
-		addr->ea += kvmi_next_number(d, mod);
-}
-
-/* EVEX has a short displacement in units of what is accessed. */
-static void kvmi_scale_disp(struct kvmi_decoder *d, struct kvmi_address *addr,
-			    s64 disp)
-{
-	u8 scale = kvmi_vec_disp_scale(d);
-
-	if (scale || !disp) {
-		addr->ea += disp * scale;
-		return;
-	}
-
-	d->vague = true;
-	addr->span = abs(disp) * 63;
-	addr->ea += min(disp, disp * 64);
+		kvmi_add_disp(d, addr, mod, kvmi_next_number(d, mod));
 }
 
 static void kvmi_decode_address(struct kvmi_decoder *d, u16 accesses,
@@ -1017,7 +1068,6 @@ static void kvmi_decode_address(struct kvmi_decoder *d, u16 accesses,
 	u8 rm = X86_MODRM_RM(d->modrm);
 	int base = rm | (d->rex & REX_B ? 8 : 0);
 	bool rip_relative = false;
-	s64 disp;
 
 	if (rm == 4) {
 		u8 sib = kvmi_next_byte(d);
@@ -1035,12 +1085,8 @@ static void kvmi_decode_address(struct kvmi_decoder *d, u16 accesses,
 		mod = 2;
 	}
 
-	disp = mod ? kvmi_next_number(d, mod == 1 ? 1 : 4) : 0;
-	if (d->has_evex && mod == 1)
-		kvmi_scale_disp(d, addr, disp);
-	else
-		addr->ea += disp;
-
+	if (mod)
+		kvmi_add_disp(d, addr, mod, kvmi_next_number(d, mod == 1 ? 1 : 4));
 	if (base >= 0)
 		addr->ea += kvmi_reg(d, base);
 	if (base == VCPU_REGS_RSP && (accesses & POP))
@@ -1101,25 +1147,19 @@ static void kvmi_decode_memory(struct kvmi_decoder *d, u16 accesses)
 		return;
 	}
 
+	if (kvmi_is_short_near(d))
+		d->vague = true;
 	operand = kvmi_add_operand(d, seg, addr.ea, kvmi_memory_bytes(d), access);
 	operand->certain = !(accesses & MAYBE);
 	if (kvmi_reads_xsave_header(d, accesses))
 		kvmi_add_linear(d, operand->gva + XSAVE_HEADER_AT, 8,
-				KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W);
+				KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W)->certain = false;
 	/* MOVDIR64B, ENQCMD: the destination is in a register. */
 	if (d->map == MAP_0F38 && d->op == 0xf8)
 		kvmi_add_operand(d, VCPU_SREG_ES,
 				 kvmi_reg(d, kvmi_modrm_ext(d) |
 					     (d->rex & REX_R ? 8 : 0)),
 				 64, KVMI_PAGE_ACCESS_W);
-}
-
-/* Near calls and returns with this prefix differ between vendors. */
-static bool kvmi_is_short_near(const struct kvmi_decoder *d)
-{
-	return d->is_64bit && d->op_bytes == 2 && d->map == MAP_ONE_BYTE &&
-	       (d->op == 0xe8 || d->op == 0xc2 || d->op == 0xc3 ||
-		(d->op == 0xff && kvmi_modrm_ext(d) == 2));
 }
 
 static void kvmi_decode_stack(struct kvmi_decoder *d, u16 accesses)
@@ -1161,6 +1201,28 @@ static void kvmi_decode_frame(struct kvmi_decoder *d)
 			       (level - 1) * size, KVMI_PAGE_ACCESS_R);
 	kvmi_add_stack(d, VCPU_REGS_RSP, -(level + 1) * size, (level + 1) * size,
 		       KVMI_PAGE_ACCESS_W);
+}
+
+/* MONITOR, MONITORX and CLZERO, which clears a cache line */
+static void kvmi_decode_rax(struct kvmi_decoder *d)
+{
+	int seg = kvmi_operand_seg(d, VCPU_SREG_DS);
+	u64 ea = kvmi_reg(d, VCPU_REGS_RAX);
+	struct kvmi_operand *operand;
+
+	if (d->map != MAP_0F || d->op != 0x01 || d->has_vex)
+		return;
+
+	switch (d->modrm) {
+	case 0xc8:
+	case 0xfa:
+		kvmi_add_operand(d, seg, ea, 1, KVMI_PAGE_ACCESS_R);
+		return;
+	case 0xfc:
+		operand = kvmi_add_operand(d, seg, ea, 64, KVMI_PAGE_ACCESS_W);
+		operand->gva = ALIGN_DOWN(operand->gva, 64);
+		return;
+	}
 }
 
 static void kvmi_decode_string(struct kvmi_decoder *d, u16 accesses)
@@ -1239,6 +1301,7 @@ static bool kvmi_decode(struct kvmi_decoder *d, struct kvm_vcpu *vcpu)
 		kvmi_decode_string(d, accesses);
 	if (accesses & (ABS_R | ABS_W | XLAT_R))
 		kvmi_decode_direct(d, accesses);
+	kvmi_decode_rax(d);
 	kvmi_decode_maskmov(d);
 	kvmi_decode_tables(d);
 
@@ -1311,7 +1374,12 @@ gva_t kvmi_insn_gva(struct kvm_vcpu *vcpu, gpa_t gpa, u8 access)
 static unsigned int kvmi_copy_operands(const struct kvmi_decoder *d,
 				       struct kvmi_operand *operands)
 {
-	memcpy(operands, d->operands, d->nr_operands * sizeof(*operands));
+	u8 i;
+
+	for (i = 0; i < d->nr_operands; i++) {
+		operands[i] = d->operands[i];
+		operands[i].vague = d->vague;
+	}
 
 	return d->nr_operands;
 }

@@ -102,6 +102,7 @@ static inline bool kvmi_modrm_is_reg(const struct kvmi_decoder *d)
 s64 kvmi_next_number(struct kvmi_decoder *d, u8 size);
 u64 kvmi_reg(const struct kvmi_decoder *d, int reg);
 u8 kvmi_stack_bytes(const struct kvmi_decoder *d);
+u8 kvmi_gpr_bytes(const struct kvmi_decoder *d);
 int kvmi_operand_seg(const struct kvmi_decoder *d, int seg);
 struct kvmi_operand *kvmi_add_operand(struct kvmi_decoder *d, int seg, u64 ea,
 				      u16 size, u8 access);

@@ -3,9 +3,9 @@
  * KVM introspection on x86: what the CPU accesses on behalf of an instruction
  *
  * That is the descriptor of a segment, which may lead through a gate to another
- * one, the gates of interrupts, the stacks that the TSS has for both, and the
- * bit in a descriptor that says that it was used (SDM vol. 3, chapters 3 and 6;
- * APM vol. 2, chapters 4 and 8).  An exception that the instruction raises is not
+ * one, the gates of interrupts, the stacks that the TSS has for both, its map of
+ * ports, and the bit in a descriptor that says that it was used (SDM vol. 3,
+ * chapters 3 and 6; APM vol. 2, chapters 4 and 8).  An exception that the instruction raises is not
  * one of its accesses; the same is looked up when it is delivered.  Task switches
  * are KVM's own.
  *
@@ -31,6 +31,12 @@
 /* Of a gate */
 #define GATE_SELECTOR(desc)	((u16)((desc) >> 16))
 #define GATE_IST(desc)		((desc) >> 32 & 7)
+
+#define DESC_CONFORMING		BIT_ULL(42)
+#define GATE_TASK		5
+#define GATE_PARAMS(desc)	((desc) >> 32 & 0x1f)
+#define TSS_IS_32BIT		BIT(3)
+#define TSS_MAP_AT		102
 
 enum kvmi_mark {
 	MARK_NONE,
@@ -158,40 +164,80 @@ static u64 kvmi_add_descriptor(struct kvmi_decoder *d, u16 sel,
 
 /* ---- other stacks ---- */
 
-/* The base of a segment is 0 in long mode, whatever its descriptor says. */
-static gva_t kvmi_stack_base(struct kvmi_decoder *d, gva_t tss_ss)
+/* Below @top, which the TSS has somewhere */
+static void kvmi_add_tss_frame(struct kvmi_decoder *d, gva_t top, u16 size)
 {
-	u16 sel = 0;
-	u64 desc;
-
-	kvmi_read_guest(d, tss_ss, &sel, sizeof(sel), PFERR_IMPLICIT_ACCESS);
-	desc = kvmi_add_descriptor(d, sel, MARK_ACCESSED);
-
-	return DESC_BASE(desc);
-}
-
-/* The TSS has a stack at @offset, and @size bytes are pushed there. */
-static void kvmi_add_tss_stack(struct kvmi_decoder *d, u16 offset, u16 size,
-			       bool is_aligned)
-{
-	bool is_long = kvmi_is_long_mode(d);
-	struct kvm_segment tss;
-	u64 top = 0;
-
-	kvm_get_segment(d->vcpu, &tss, VCPU_SREG_TR);
-	kvmi_add_implicit(d, tss.base + offset, 8, KVMI_PAGE_ACCESS_R);
-	if (!kvmi_read_guest(d, tss.base + offset, &top, is_long ? 8 : 4,
-			     PFERR_IMPLICIT_ACCESS))
-		return;
-
-	if (!is_long)
-		top += kvmi_stack_base(d, tss.base + offset + 4);
-	if (is_aligned)
-		top = ALIGN_DOWN(top, 16);
 	kvmi_add_implicit(d, top - size, size, KVMI_PAGE_ACCESS_W);
 }
 
+/* One of the stacks that an interrupt in long mode can have */
+static void kvmi_add_ist_stack(struct kvmi_decoder *d, u8 ist, u16 size)
+{
+	struct kvm_segment tss;
+	u64 top = 0;
+	gva_t gva;
+
+	kvm_get_segment(d->vcpu, &tss, VCPU_SREG_TR);
+	gva = tss.base + 36 + 8 * (ist - 1);
+	kvmi_add_implicit(d, gva, 8, KVMI_PAGE_ACCESS_R);
+	if (kvmi_read_guest(d, gva, &top, 8, PFERR_IMPLICIT_ACCESS))
+		kvmi_add_tss_frame(d, ALIGN_DOWN(top, 16), size);
+}
+
+/* Pointer and, outside of long mode, selector of the stack of a privilege level */
+static void kvmi_add_inner_stack(struct kvmi_decoder *d, u8 dpl, u16 size,
+				 bool is_aligned)
+{
+	struct kvm_segment tss;
+	u8 half = 8;
+	u64 top = 0;
+	gva_t gva;
+	u16 sel;
+
+	kvm_get_segment(d->vcpu, &tss, VCPU_SREG_TR);
+	if (!kvmi_is_long_mode(d))
+		half = tss.type & TSS_IS_32BIT ? 4 : 2;
+	gva = half == 2 ? tss.base + 2 + 4 * dpl : tss.base + 4 + 8 * dpl;
+
+	kvmi_add_implicit(d, gva, half == 8 ? 8 : 2 * half, KVMI_PAGE_ACCESS_R);
+	if (!kvmi_read_guest(d, gva, &top, half, PFERR_IMPLICIT_ACCESS))
+		return;
+
+	if (half < 8) {
+		sel = 0;
+		kvmi_read_guest(d, gva + half, &sel, 2, PFERR_IMPLICIT_ACCESS);
+		top += DESC_BASE(kvmi_add_descriptor(d, sel, MARK_ACCESSED));
+	}
+	kvmi_add_tss_frame(d, is_aligned ? ALIGN_DOWN(top, 16) : top, size);
+}
+
 /* ---- far jumps, calls and returns ---- */
+
+/* Does code with this descriptor have the stack of its own privilege level? */
+static bool kvmi_has_inner_stack(const struct kvmi_decoder *d, u64 code)
+{
+	return !(code & DESC_CONFORMING) &&
+	       DESC_DPL(code) < kvm_x86_call(get_cpl)(d->vcpu);
+}
+
+/* Old stack, parameters that are copied from there, and where to return to */
+static void kvmi_add_gate_stack(struct kvmi_decoder *d, u64 gate, u64 code)
+{
+	u16 params;
+	u8 size;
+
+	if (kvmi_is_long_mode(d)) {
+		kvmi_add_inner_stack(d, DESC_DPL(code), 4 * 8, false);
+		return;
+	}
+
+	size = DESC_TYPE(gate) & 8 ? 4 : 2;
+	params = GATE_PARAMS(gate) * size;
+	if (params)
+		kvmi_add_stack(d, VCPU_REGS_RSP, 0, params,
+			       KVMI_PAGE_ACCESS_R)->certain = false;
+	kvmi_add_inner_stack(d, DESC_DPL(code), 4 * size + params, false);
+}
 
 static void kvmi_add_far_target(struct kvmi_decoder *d, u16 sel, bool is_call)
 {
@@ -203,10 +249,19 @@ static void kvmi_add_far_target(struct kvmi_decoder *d, u16 sel, bool is_call)
 		return;
 
 	code = kvmi_add_descriptor(d, GATE_SELECTOR(gate), MARK_ACCESSED);
-	if (is_call && code && DESC_DPL(code) < kvm_x86_call(get_cpl)(d->vcpu))
-		kvmi_add_tss_stack(d, 4 + 8 * DESC_DPL(code),
-				   kvmi_is_long_mode(d) ? 4 * 8 : 4 * 4 + 31 * 4,
-				   false);
+	if (is_call && code && kvmi_has_inner_stack(d, code))
+		kvmi_add_gate_stack(d, gate, code);
+}
+
+/* AMD has no offsets of 64 bits in memory, and ignores the prefix for that. */
+static u16 kvmi_far_selector(const struct kvmi_decoder *d)
+{
+	u8 offset = d->op_bytes;
+
+	if (offset == 8 && boot_cpu_has(X86_FEATURE_SVM))
+		offset = 4;
+
+	return kvmi_operand_selector(d, &d->operands[0], offset);
 }
 
 static void kvmi_decode_far_call(struct kvmi_decoder *d, u16 sel)
@@ -219,22 +274,15 @@ static void kvmi_decode_far_call(struct kvmi_decoder *d, u16 sel)
 		       KVMI_PAGE_ACCESS_W)->certain = false;
 }
 
-/* AMD has no offsets of 64 bits in memory, and ignores the prefix for that. */
 static void kvmi_decode_far_mem(struct kvmi_decoder *d, bool is_call)
 {
-	u8 offset = d->op_bytes;
-	u16 sel;
-
 	if (kvmi_modrm_is_reg(d))
 		return;
 
-	if (offset == 8 && boot_cpu_has(X86_FEATURE_SVM))
-		offset = 4;
-	sel = kvmi_operand_selector(d, &d->operands[0], offset);
 	if (is_call)
-		kvmi_decode_far_call(d, sel);
+		kvmi_decode_far_call(d, kvmi_far_selector(d));
 	else
-		kvmi_add_far_target(d, sel, false);
+		kvmi_add_far_target(d, kvmi_far_selector(d), false);
 }
 
 static void kvmi_decode_far_imm(struct kvmi_decoder *d, bool is_call)
@@ -252,49 +300,75 @@ static void kvmi_decode_far_imm(struct kvmi_decoder *d, bool is_call)
 		kvmi_add_far_target(d, sel, false);
 }
 
+/* In parts, of which some may be left out */
+static struct kvmi_operand *kvmi_add_popped(struct kvmi_decoder *d, u16 disp,
+					    u16 size)
+{
+	struct kvmi_operand *operand;
+
+	operand = kvmi_add_stack(d, VCPU_REGS_RSP, disp, size, KVMI_PAGE_ACCESS_R);
+	operand->certain = false;
+
+	return operand;
+}
+
 /* Offset and selector, and for a return to less privilege the same of a stack */
 static void kvmi_decode_far_ret(struct kvmi_decoder *d, u16 release)
 {
 	u8 size = d->op_bytes;
-	struct kvmi_operand *operand;
 	u16 sel;
 
-	operand = kvmi_add_stack(d, VCPU_REGS_RSP, 0, 2 * size,
-				 KVMI_PAGE_ACCESS_R);
-	sel = kvmi_operand_selector(d, operand, size);
+	sel = kvmi_operand_selector(d, kvmi_add_popped(d, 0, 2 * size), size);
 	kvmi_add_descriptor(d, sel, MARK_ACCESSED);
 	if ((sel & 3) <= kvm_x86_call(get_cpl)(d->vcpu))
 		return;
 
-	operand = kvmi_add_stack(d, VCPU_REGS_RSP, 2 * size + release, 2 * size,
-				 KVMI_PAGE_ACCESS_R);
-	kvmi_add_descriptor(d, kvmi_operand_selector(d, operand, size),
-			    MARK_ACCESSED);
+	sel = kvmi_operand_selector(d, kvmi_add_popped(d, 2 * size + release,
+						       2 * size), size);
+	kvmi_add_descriptor(d, sel, MARK_ACCESSED);
+}
+
+/* Return: does the kernel return to the virtual 8086 mode? */
+static bool kvmi_pops_vm86(const struct kvmi_decoder *d,
+			   const struct kvmi_operand *popped)
+{
+	u32 flags = 0;
+
+	if (kvmi_is_long_mode(d) || d->op_bytes != 4 ||
+	    kvm_x86_call(get_cpl)(d->vcpu))
+		return false;
+
+	kvmi_read_guest(d, popped->gva + 2 * 4, &flags, sizeof(flags), 0);
+
+	return flags & X86_EFLAGS_VM;
 }
 
 static void kvmi_decode_iret(struct kvmi_decoder *d)
 {
+	struct kvmi_operand *popped;
 	u8 size = d->op_bytes;
-	struct kvmi_operand *operand;
 	bool has_stack;
 	u16 sel;
 
-	operand = kvmi_add_stack(d, VCPU_REGS_RSP, 0, 3 * size,
-				 KVMI_PAGE_ACCESS_R);
-	sel = kvmi_operand_selector(d, operand, size);
+	popped = kvmi_add_popped(d, 0, 3 * size);
+	if (kvmi_pops_vm86(d, popped)) {
+		kvmi_add_popped(d, 3 * size, 6 * size);
+		return;
+	}
+
+	sel = kvmi_operand_selector(d, popped, size);
 	has_stack = d->is_64bit || (sel & 3) > kvm_x86_call(get_cpl)(d->vcpu);
 	kvmi_add_descriptor(d, sel, MARK_ACCESSED);
 	if (!has_stack)
 		return;
 
-	operand = kvmi_add_stack(d, VCPU_REGS_RSP, 3 * size, 2 * size,
-				 KVMI_PAGE_ACCESS_R);
-	kvmi_add_descriptor(d, kvmi_operand_selector(d, operand, size),
-			    MARK_ACCESSED);
+	sel = kvmi_operand_selector(d, kvmi_add_popped(d, 3 * size, 2 * size), size);
+	kvmi_add_descriptor(d, sel, MARK_ACCESSED);
 }
 
 /* ---- interrupts and exceptions ---- */
 
+/* Are selectors those of descriptors? */
 static bool kvmi_has_descriptors(const struct kvmi_decoder *d)
 {
 	return is_protmode(d->vcpu) &&
@@ -307,12 +381,11 @@ static bool kvmi_has_descriptors(const struct kvmi_decoder *d)
  */
 static void kvmi_add_int_frame(struct kvmi_decoder *d, u64 gate, u64 code)
 {
-	u8 dpl = DESC_DPL(code);
 	u16 size = 6 * 8;
 
 	if (!kvmi_is_long_mode(d)) {
-		if (dpl < kvm_x86_call(get_cpl)(d->vcpu))
-			kvmi_add_tss_stack(d, 4 + 8 * dpl, 10 * 4, false);
+		if (kvmi_has_inner_stack(d, code))
+			kvmi_add_inner_stack(d, DESC_DPL(code), 10 * 4, false);
 		else
 			kvmi_add_stack(d, VCPU_REGS_RSP, -4 * 4, 4 * 4,
 				       KVMI_PAGE_ACCESS_W)->certain = false;
@@ -320,17 +393,18 @@ static void kvmi_add_int_frame(struct kvmi_decoder *d, u64 gate, u64 code)
 	}
 
 	if (GATE_IST(gate))
-		kvmi_add_tss_stack(d, 36 + 8 * (GATE_IST(gate) - 1), size, true);
-	else if (dpl < kvm_x86_call(get_cpl)(d->vcpu))
-		kvmi_add_tss_stack(d, 4 + 8 * dpl, size, true);
+		kvmi_add_ist_stack(d, GATE_IST(gate), size);
+	else if (kvmi_has_inner_stack(d, code))
+		kvmi_add_inner_stack(d, DESC_DPL(code), size, true);
 	else
-		kvmi_add_implicit(d, ALIGN_DOWN(kvmi_reg(d, VCPU_REGS_RSP), 16) -
-				     size, size, KVMI_PAGE_ACCESS_W);
+		kvmi_add_linear(d, ALIGN_DOWN(kvmi_reg(d, VCPU_REGS_RSP), 16) - size,
+				size, KVMI_PAGE_ACCESS_W)->certain = false;
 }
 
 static void kvmi_add_int(struct kvmi_decoder *d, u8 vector)
 {
-	u8 size = !kvmi_has_descriptors(d) ? 4 : kvmi_is_long_mode(d) ? 16 : 8;
+	bool has_gates = is_protmode(d->vcpu);
+	u8 size = !has_gates ? 4 : kvmi_is_long_mode(d) ? 16 : 8;
 	struct desc_ptr idt;
 	u64 gate = 0;
 	u64 code;
@@ -342,13 +416,14 @@ static void kvmi_add_int(struct kvmi_decoder *d, u8 vector)
 
 	gva = idt.address + vector * size;
 	kvmi_add_implicit(d, gva, size, KVMI_PAGE_ACCESS_R);
-	if (!kvmi_has_descriptors(d)) {
+	if (!has_gates) {
 		kvmi_add_stack(d, VCPU_REGS_RSP, -3 * 2, 3 * 2,
 			       KVMI_PAGE_ACCESS_W)->certain = false;
 		return;
 	}
 
-	if (!kvmi_read_guest(d, gva, &gate, sizeof(gate), PFERR_IMPLICIT_ACCESS))
+	if (!kvmi_read_guest(d, gva, &gate, sizeof(gate), PFERR_IMPLICIT_ACCESS) ||
+	    DESC_TYPE(gate) == GATE_TASK)
 		return;
 
 	code = kvmi_add_descriptor(d, GATE_SELECTOR(gate), MARK_ACCESSED);
@@ -405,10 +480,55 @@ static void kvmi_decode_real_mode(struct kvmi_decoder *d)
 	case 0xcf:		/* IRET */
 		kvmi_add_stack(d, VCPU_REGS_RSP, 0, 3 * size, KVMI_PAGE_ACCESS_R);
 		return;
+	case 0xcc:		/* INT3 */
+		kvmi_decode_int(d, BP_VECTOR);
+		return;
 	case 0xcd:		/* INT n */
 		kvmi_decode_int(d, kvmi_next_number(d, 1));
 		return;
+	case 0xce:		/* INTO */
+		if (kvm_get_rflags(d->vcpu) & X86_EFLAGS_OF)
+			kvmi_decode_int(d, OF_VECTOR);
+		return;
 	}
+}
+
+/* ---- ports ---- */
+
+static bool kvmi_port(struct kvmi_decoder *d, u16 *port)
+{
+	if (d->map != MAP_ONE_BYTE)
+		return false;
+
+	switch (d->op) {
+	case 0xe4 ... 0xe7:
+		*port = (u8)kvmi_next_number(d, 1);
+		return true;
+	case 0x6c ... 0x6f:
+	case 0xec ... 0xef:
+		*port = kvmi_reg(d, VCPU_REGS_RDX);
+		return true;
+	}
+
+	return false;
+}
+
+/* Those that may not use all ports have a map in the TSS. */
+static void kvmi_decode_ports(struct kvmi_decoder *d)
+{
+	unsigned long flags = kvm_get_rflags(d->vcpu);
+	struct kvm_segment tss;
+	u16 port, map = 0;
+
+	if (!kvmi_port(d, &port) || !is_protmode(d->vcpu) ||
+	    (!(flags & X86_EFLAGS_VM) && kvm_x86_call(get_cpl)(d->vcpu) <=
+	     (flags & X86_EFLAGS_IOPL) >> X86_EFLAGS_IOPL_BIT))
+		return;
+
+	kvm_get_segment(d->vcpu, &tss, VCPU_SREG_TR);
+	kvmi_add_implicit(d, tss.base + TSS_MAP_AT, 2, KVMI_PAGE_ACCESS_R);
+	if (kvmi_read_guest(d, tss.base + TSS_MAP_AT, &map, 2, PFERR_IMPLICIT_ACCESS))
+		kvmi_add_implicit(d, tss.base + map + port / 8, 2, KVMI_PAGE_ACCESS_R);
 }
 
 /* ---- all of it ---- */
@@ -430,9 +550,7 @@ static void kvmi_decode_one_byte_tables(struct kvmi_decoder *d)
 		return;
 	case 0xc4 ... 0xc5:	/* LES, LDS */
 		if (!kvmi_modrm_is_reg(d))
-			kvmi_add_descriptor(d, kvmi_operand_selector(d, &d->operands[0],
-								     d->op_bytes),
-					    MARK_ACCESSED);
+			kvmi_add_descriptor(d, kvmi_far_selector(d), MARK_ACCESSED);
 		return;
 	case 0x9a:
 		kvmi_decode_far_imm(d, true);
@@ -487,9 +605,7 @@ static void kvmi_decode_0f_tables(struct kvmi_decoder *d)
 	case 0xb2:		/* LSS, LFS, LGS */
 	case 0xb4 ... 0xb5:
 		if (!kvmi_modrm_is_reg(d))
-			kvmi_add_descriptor(d, kvmi_operand_selector(d, &d->operands[0],
-								     d->op_bytes),
-					    MARK_ACCESSED);
+			kvmi_add_descriptor(d, kvmi_far_selector(d), MARK_ACCESSED);
 		return;
 	}
 }
@@ -503,6 +619,7 @@ void kvmi_decode_tables(struct kvmi_decoder *d)
 	if (d->failed || d->has_vex)
 		return;
 
+	kvmi_decode_ports(d);
 	if (!kvmi_has_descriptors(d))
 		kvmi_decode_real_mode(d);
 	else if (d->map == MAP_ONE_BYTE)

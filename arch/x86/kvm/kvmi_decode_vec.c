@@ -9,8 +9,8 @@
  *
  * Some leave elements of their vectors out, as a mask says, or have an address
  * for each.  These are looked up in the guest's registers.  What other
- * instructions with EVEX do with a mask is not: without a bit in it, they access
- * nothing, otherwise all of their operand.
+ * instructions with EVEX do with a mask is not: moves that have no bit in it access
+ * nothing, and all else does all of its operand, as some do in any case.
  *
  * The guest's registers are in the CPU while the vCPU is in KVM_RUN; to look at
  * them, they are taken out and put back.  Few instructions need that.
@@ -67,21 +67,41 @@ static void kvmi_copy_vec(struct kvm_vcpu *vcpu, unsigned int nr,
 	kvmi_copy_xstate(vcpu, XFEATURE_ZMM_Hi256, vec->bytes + 32, nr, 32);
 }
 
+static u64 kvmi_copy_mask_reg(struct kvm_vcpu *vcpu, unsigned int nr)
+{
+	u64 mask = 0;
+
+	kvmi_copy_xstate(vcpu, XFEATURE_OPMASK, &mask, nr, sizeof(mask));
+
+	return mask;
+}
+
+/* Between the two, the registers can be copied. */
+static void kvmi_take_vecs(struct kvm_vcpu *vcpu)
+{
+	fpu_swap_kvm_fpstate(&vcpu->arch.guest_fpu, false);
+}
+
+static void kvmi_put_vecs(struct kvm_vcpu *vcpu)
+{
+	fpu_swap_kvm_fpstate(&vcpu->arch.guest_fpu, true);
+}
+
 static void kvmi_get_vec(struct kvm_vcpu *vcpu, unsigned int nr,
 			 union kvmi_vec *vec)
 {
-	fpu_swap_kvm_fpstate(&vcpu->arch.guest_fpu, false);
+	kvmi_take_vecs(vcpu);
 	kvmi_copy_vec(vcpu, nr, vec);
-	fpu_swap_kvm_fpstate(&vcpu->arch.guest_fpu, true);
+	kvmi_put_vecs(vcpu);
 }
 
 static u64 kvmi_get_mask_reg(struct kvm_vcpu *vcpu, unsigned int nr)
 {
-	u64 mask = 0;
+	u64 mask;
 
-	fpu_swap_kvm_fpstate(&vcpu->arch.guest_fpu, false);
-	kvmi_copy_xstate(vcpu, XFEATURE_OPMASK, &mask, nr, sizeof(mask));
-	fpu_swap_kvm_fpstate(&vcpu->arch.guest_fpu, true);
+	kvmi_take_vecs(vcpu);
+	mask = kvmi_copy_mask_reg(vcpu, nr);
+	kvmi_put_vecs(vcpu);
 
 	return mask;
 }
@@ -137,7 +157,7 @@ static u8 kvmi_0f_vec_bytes(const struct kvmi_decoder *d)
 	case 0x16 ... 0x17:
 		return d->rep && !(d->rep == 0xf2 && full == 16) ? full : 8;
 	case 0x2a:		/* from integers */
-		return d->rep ? kvmi_element_bytes(d) : 8;
+		return d->rep ? kvmi_gpr_bytes(d) : 8;
 	case 0x2c ... 0x2d:	/* to integers */
 		return d->rep || d->has_66 ? kvmi_float_bytes(d) : 8;
 	case 0x2e ... 0x2f:	/* comparing numbers */
@@ -146,7 +166,7 @@ static u8 kvmi_0f_vec_bytes(const struct kvmi_decoder *d)
 		return d->rep || d->has_66 ? kvmi_float_bytes(d) : full / 2;
 	case 0x6e:		/* MOVD, MOVQ */
 	case 0x7e:
-		return d->rep ? 8 : kvmi_element_bytes(d);
+		return d->rep ? 8 : kvmi_gpr_bytes(d);
 	case 0x78 ... 0x7b:	/* conversions; VMREAD and VMWRITE */
 		return d->has_vex ? 0 : 8;
 	case 0xc4:		/* PINSRW */
@@ -215,12 +235,12 @@ static u8 kvmi_0f38_vec_bytes(const struct kvmi_decoder *d)
 		return 64;
 	case 0xdc ... 0xdf:
 		return d->rep == 0xf3 ? 64 : 0;
+	case 0xc8 ... 0xcd:	/* SHA */
+		return d->has_evex ? 0 : 16;
 	case 0x96 ... 0x98:	/* multiplying and adding */
-	case 0x9a:
 	case 0x9c:
 	case 0x9e:
 	case 0xa6 ... 0xa8:
-	case 0xaa:
 	case 0xac:
 	case 0xae:
 	case 0xb6 ... 0xb8:
@@ -228,12 +248,16 @@ static u8 kvmi_0f38_vec_bytes(const struct kvmi_decoder *d)
 	case 0xbc:
 	case 0xbe:
 		return d->vec_bytes;
-	case 0x99:		/* numbers */
+	case 0x9a:
+	case 0xaa:
+		return d->rep == 0xf2 ? 16 : d->vec_bytes;
 	case 0x9b:
+	case 0xab:
+		return d->rep == 0xf2 ? 16 : kvmi_element_bytes(d);
+	case 0x99:		/* numbers */
 	case 0x9d:
 	case 0x9f:
 	case 0xa9:
-	case 0xab:
 	case 0xad:
 	case 0xaf:
 	case 0xb9:
@@ -244,9 +268,11 @@ static u8 kvmi_0f38_vec_bytes(const struct kvmi_decoder *d)
 		return kvmi_element_bytes(d);
 	case 0xf0:		/* MOVBE, CRC32 */
 		return d->rep == 0xf2 ? 1 : d->op_bytes;
-	case 0xf1 ... 0xf7:	/* of general registers */
-	case 0xf9 ... 0xff:
+	case 0xf1:
 		return d->op_bytes;
+	case 0xf2 ... 0xf7:	/* of general registers */
+	case 0xf9 ... 0xff:
+		return kvmi_gpr_bytes(d);
 	}
 
 	return 0;
@@ -263,8 +289,11 @@ static u8 kvmi_0f3a_vec_bytes(const struct kvmi_decoder *d)
 	case 0x16:
 	case 0x22:
 	case 0xf0:		/* RORX */
-		return kvmi_element_bytes(d);
-	case 0x0a:		/* ROUNDSS */
+		return kvmi_gpr_bytes(d);
+	case 0x0a:		/* ROUNDSS, VRNDSCALESH */
+		return d->has_evex && !d->has_66 ? 2 : 4;
+	case 0xcc:		/* SHA1RNDS4 */
+		return 16;
 	case 0x17:		/* EXTRACTPS, INSERTPS */
 	case 0x21:
 		return 4;
@@ -326,6 +355,11 @@ static u8 kvmi_packed_bytes(const struct kvmi_decoder *d)
 	return kvmi_is_wide(d) ? 2 : 1;
 }
 
+static bool kvmi_is_fp16(const struct kvmi_decoder *d)
+{
+	return d->map >= MAP_FP16 || (d->map == MAP_0F3A && !d->has_66);
+}
+
 /**
  * kvmi_vec_disp_scale - what a short displacement is multiplied by
  * @d: the instruction, with EVEX
@@ -339,7 +373,7 @@ u8 kvmi_vec_disp_scale(const struct kvmi_decoder *d)
 	if (kvmi_is_packed(d))
 		return kvmi_packed_bytes(d);
 	if (d->is_broadcast)
-		return d->map >= MAP_FP16 ? 0 : kvmi_element_bytes(d);
+		return kvmi_is_fp16(d) ? 0 : kvmi_element_bytes(d);
 
 	return kvmi_exact_vec_bytes(d);
 }
@@ -398,6 +432,15 @@ static void kvmi_add_vex_masked(struct kvmi_decoder *d, int seg, u64 ea,
 	kvmi_add_elements(d, seg, ea, nr, size, kvmi_signs(&vec, nr, size), access);
 }
 
+/* Does it access nothing if its mask has no bit?  Loads as operands may. */
+static bool kvmi_heeds_mask(const struct kvmi_decoder *d, u8 access)
+{
+	if (access & KVMI_PAGE_ACCESS_W || kvmi_is_packed(d))
+		return true;
+
+	return d->map == MAP_0F && (d->op == 0x10 || d->op == 0x28 || d->op == 0x6f);
+}
+
 static void kvmi_add_evex_masked(struct kvmi_decoder *d, int seg, u64 ea,
 				 u16 size, u8 access)
 {
@@ -409,7 +452,7 @@ static void kvmi_add_evex_masked(struct kvmi_decoder *d, int seg, u64 ea,
 		mask &= GENMASK_ULL(d->vec_bytes / element - 1, 0);
 		size = hweight64(mask) * element;
 	}
-	if (mask)
+	if (mask || !kvmi_heeds_mask(d, access))
 		kvmi_add_operand(d, seg, ea, size, access)->certain = false;
 }
 
@@ -497,9 +540,9 @@ static u64 kvmi_gather_mask(const struct kvmi_decoder *d, unsigned int nr)
 	union kvmi_vec vec;
 
 	if (d->has_evex)
-		return d->mask_reg ? kvmi_get_mask_reg(d->vcpu, d->mask_reg) : 0;
+		return d->mask_reg ? kvmi_copy_mask_reg(d->vcpu, d->mask_reg) : 0;
 
-	kvmi_get_vec(d->vcpu, d->vec_reg, &vec);
+	kvmi_copy_vec(d->vcpu, d->vec_reg, &vec);
 
 	return kvmi_signs(&vec, nr, kvmi_element_bytes(d));
 }
@@ -529,13 +572,17 @@ void kvmi_add_gather(struct kvmi_decoder *d, int seg, u64 ea, u8 index,
 		return;
 	}
 
+	kvmi_take_vecs(d->vcpu);
 	mask = kvmi_gather_mask(d, nr);
-	kvmi_get_vec(d->vcpu, index | (d->has_evex ? d->vec_index : 0), &vec);
+	kvmi_copy_vec(d->vcpu, index | d->vec_index, &vec);
+	kvmi_put_vecs(d->vcpu);
+
+	/* If one faults, others behind it may have been accessed. */
 	for (i = 0; i < nr; i++) {
-		s64 offset = has_qwords ? vec.qwords[i] : vec.dwords[i];
+		u64 offset = has_qwords ? vec.qwords[i] : vec.dwords[i];
 
 		if (mask & BIT_ULL(i))
 			kvmi_add_operand(d, seg, ea + (offset << scale), size,
-					 access);
+					 access)->certain = false;
 	}
 }

@@ -187,7 +187,7 @@ bool __kvmi_handle_page_fault(struct kvm_vcpu *vcpu,
 
 	kvmi_pf_raise(vcpu, gva,
 		      gfn_to_gpa(fault->gfn) | offset_in_page(fault->addr),
-		      access, cause);
+		      access, cause, kvmi_arch_vcpu_is_delivering(vcpu));
 
 	return true;
 }
@@ -267,11 +267,12 @@ static bool kvmi_emulator_access_gpa(struct kvm_vcpu *vcpu, gva_t gva,
 
 	if (!(kvmi_access_denied(vcpu->kvm, gfn) & access) ||
 	    !kvm_vcpu_gfn_to_memslot(vcpu, gfn) ||
-	    kvmi_pf_is_allowed(vcpu, gfn, access))
+	    kvmi_pf_is_allowed(vcpu, gfn, access, false))
 		return false;
 
+	/* An interrupt that the VMM has queued meanwhile is not what accesses. */
 	kvmi_give_up_insn(vcpu, access);
-	kvmi_pf_raise(vcpu, gva, gpa, access, KVMI_PF_BY_GUEST);
+	kvmi_pf_raise(vcpu, gva, gpa, access, KVMI_PF_BY_GUEST, false);
 	return true;
 }
 
@@ -464,6 +465,7 @@ static u8 kvmi_unseen_access(struct kvm_vcpu *vcpu, gfn_t gfn)
 static bool kvmi_raise_unseen_gpa(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa,
 				  u8 access)
 {
+	bool delivering = kvmi_arch_vcpu_is_delivering(vcpu);
 	gfn_t gfn = gpa_to_gfn(gpa);
 	u8 unseen;
 
@@ -472,21 +474,26 @@ static bool kvmi_raise_unseen_gpa(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa,
 
 	unseen = access & kvmi_unseen_access(vcpu, gfn);
 	for (access = KVMI_PAGE_ACCESS_R; access <= unseen; access <<= 1) {
-		if (!(access & unseen) || kvmi_pf_is_allowed(vcpu, gfn, access))
+		if (!(access & unseen) ||
+		    kvmi_pf_is_allowed(vcpu, gfn, access, delivering))
 			continue;
-		kvmi_pf_raise(vcpu, gva, gpa, access, KVMI_PF_BY_GUEST);
+		kvmi_pf_raise(vcpu, gva, gpa, access, KVMI_PF_BY_GUEST, delivering);
 		return true;
 	}
 
 	return false;
 }
 
+/*
+ * As a write only if it is certain: this sets dirty bits.  Whether the guest may
+ * write there is left open else.
+ */
 static gpa_t kvmi_operand_gpa(struct kvm_vcpu *vcpu,
 			      const struct kvmi_operand *operand, gva_t gva)
 {
 	u64 pferr = 0;
 
-	if (operand->access & KVMI_PAGE_ACCESS_W)
+	if (operand->certain && (operand->access & KVMI_PAGE_ACCESS_W))
 		pferr |= PFERR_WRITE_MASK;
 	if (operand->implicit)
 		pferr |= PFERR_IMPLICIT_ACCESS;
@@ -496,6 +503,16 @@ static gpa_t kvmi_operand_gpa(struct kvm_vcpu *vcpu,
 		return INVALID_GPA;
 
 	return kvmi_translate(vcpu, gva, pferr);
+}
+
+/* Some bits of a pointer may belong to the guest's programs (LAM). */
+static gva_t kvmi_untagged_gva(struct kvm_vcpu *vcpu,
+			       const struct kvmi_operand *operand)
+{
+	if (operand->implicit || !kvm_x86_ops.get_untagged_addr)
+		return operand->gva;
+
+	return kvm_x86_call(get_untagged_addr)(vcpu, operand->gva, 0);
 }
 
 /* #AC, of what has such a size that it has to be aligned */
@@ -520,7 +537,7 @@ static enum kvmi_unseen
 kvmi_raise_unseen_operand(struct kvm_vcpu *vcpu,
 			  const struct kvmi_operand *operand)
 {
-	gva_t gva = operand->gva;
+	gva_t gva = kvmi_untagged_gva(vcpu, operand);
 	unsigned int size = operand->size;
 
 	if (operand->certain && kvmi_is_misaligned(vcpu, operand))
@@ -534,7 +551,8 @@ kvmi_raise_unseen_operand(struct kvm_vcpu *vcpu,
 		if (gpa == INVALID_GPA && operand->certain)
 			return KVMI_UNSEEN_FAULT;
 		if (gpa != INVALID_GPA &&
-		    kvmi_raise_unseen_gpa(vcpu, gva, gpa, operand->access))
+		    kvmi_raise_unseen_gpa(vcpu, operand->vague ? KVMI_NO_GVA : gva,
+					  gpa, operand->access))
 			return KVMI_UNSEEN_RAISED;
 
 		gva += n;

@@ -122,6 +122,13 @@ struct kvmi_pf_page {
 	u8 relaxed;
 };
 
+/* More than what one instruction or delivery uses, all page tables for that included */
+struct kvmi_pf_pages {
+	u8 nr;
+	u8 next;
+	struct kvmi_pf_page page[64];
+};
+
 /* An access that breaks a restriction, until it is reported and resolved. */
 struct kvmi_pf {
 	bool pending;
@@ -135,15 +142,12 @@ struct kvmi_pf {
 
 	/* What one instruction may do to which pages, and no other one */
 	struct kvmi_arch_insn insn;
-	u8 nr_allowed;
-	u8 next_allowed;
-	struct kvmi_pf_page allowed[32];
+	struct kvmi_pf_pages insn_may;
 	/* The CPU is carrying out that instruction. */
 	bool native;
 
 	/* The same until what is being delivered is */
-	u8 nr_relax;
-	struct kvmi_pf_page relax[32];
+	struct kvmi_pf_pages delivery_may;
 };
 
 enum kvmi_inject_state {

@@ -38,14 +38,73 @@
 
 #include "kvmi_int.h"
 
+/* ---- what may be done to which pages ---- */
+
+static void kvmi_pf_forget(struct kvmi_pf_pages *pages)
+{
+	pages->nr = 0;
+	pages->next = 0;
+}
+
+static struct kvmi_pf_page *kvmi_pf_find(struct kvmi_pf_pages *pages, gfn_t gfn)
+{
+	u8 i;
+
+	for (i = 0; i < pages->nr; i++)
+		if (pages->page[i].gfn == gfn)
+			return &pages->page[i];
+
+	return NULL;
+}
+
+/* What gathers from more pages than there is room for makes progress. */
+static struct kvmi_pf_page *kvmi_pf_add(struct kvmi_pf_pages *pages, gfn_t gfn)
+{
+	struct kvmi_pf_page *page = &pages->page[pages->next];
+
+	page->gfn = gfn;
+	page->reported = 0;
+	page->relaxed = 0;
+	pages->next = (pages->next + 1) % ARRAY_SIZE(pages->page);
+	pages->nr = min_t(u8, pages->nr + 1, ARRAY_SIZE(pages->page));
+
+	return page;
+}
+
+static void kvmi_pf_let(struct kvmi_pf_pages *pages, const struct kvmi_pf *pf)
+{
+	gfn_t gfn = gpa_to_gfn(pf->gpa);
+	struct kvmi_pf_page *page;
+
+	page = kvmi_pf_find(pages, gfn) ?: kvmi_pf_add(pages, gfn);
+	page->relaxed |= pf->access;
+	if (pf->cause == KVMI_PF_BY_GUEST)
+		page->reported |= pf->access;
+}
+
+static u8 kvmi_pf_reported(struct kvmi_pf_pages *pages, gfn_t gfn)
+{
+	struct kvmi_pf_page *page = kvmi_pf_find(pages, gfn);
+
+	return page ? page->reported : 0;
+}
+
+static u8 kvmi_pf_lets(struct kvmi_pf_pages *pages, gfn_t gfn)
+{
+	struct kvmi_pf_page *page = kvmi_pf_find(pages, gfn);
+
+	return page ? page->relaxed : 0;
+}
+
+/* ---- an access that breaks a restriction ---- */
+
 static void kvmi_pf_set_insn(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 {
 	if (kvmi_is_at_insn(vcpu, &pf->insn))
 		return;
 
 	kvmi_arch_get_insn(vcpu, &pf->insn);
-	pf->nr_allowed = 0;
-	pf->next_allowed = 0;
+	kvmi_pf_forget(&pf->insn_may);
 }
 
 /**
@@ -55,11 +114,12 @@ static void kvmi_pf_set_insn(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
  * @gpa: the guest-physical address
  * @access: the kind of access, one KVMI_PAGE_ACCESS_* bit
  * @cause: whose access it is, and whether the tool is to hear of it
+ * @delivering: it belongs to the delivery of an interrupt or exception
  *
  * The caller enters the guest again, or so it thinks.
  */
 void kvmi_pf_raise(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access,
-		   enum kvmi_pf_cause cause)
+		   enum kvmi_pf_cause cause, bool delivering)
 {
 	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
 	struct kvmi_pf *pf;
@@ -74,7 +134,7 @@ void kvmi_pf_raise(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access,
 	pf->gpa = gpa;
 	pf->access = access;
 	pf->cause = cause;
-	pf->delivering = kvmi_arch_vcpu_is_delivering(vcpu);
+	pf->delivering = delivering;
 	pf->pending = true;
 
 	kvm_make_request(KVM_REQ_INTROSPECTION, vcpu);
@@ -103,39 +163,15 @@ bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu)
 	return vcpui && vcpui->pf.pending;
 }
 
-static u8 kvmi_pf_reported(const struct kvmi_pf_page *pages, u8 nr, gfn_t gfn)
-{
-	u8 reported = 0;
-	u8 i;
-
-	for (i = 0; i < nr; i++)
-		if (pages[i].gfn == gfn)
-			reported |= pages[i].reported;
-
-	return reported;
-}
-
-static u8 kvmi_pf_pages_relaxed(const struct kvmi_pf_page *pages, u8 nr, gfn_t gfn)
-{
-	u8 relaxed = 0;
-	u8 i;
-
-	for (i = 0; i < nr; i++)
-		if (pages[i].gfn == gfn)
-			relaxed |= pages[i].relaxed;
-
-	return relaxed;
-}
-
 /**
  * kvmi_pf_is_allowed - has the tool let the current instruction do this?
  * @vcpu: the vCPU, on its thread, in a kvm->srcu section
  * @gfn: the page
  * @access: the kind of access, one KVMI_PAGE_ACCESS_* bit
- *
- * While something is being delivered, that takes the instruction's place.
+ * @delivering: it is not the instruction, but the delivery of something
  */
-bool kvmi_pf_is_allowed(struct kvm_vcpu *vcpu, gfn_t gfn, u8 access)
+bool kvmi_pf_is_allowed(struct kvm_vcpu *vcpu, gfn_t gfn, u8 access,
+			bool delivering)
 {
 	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
 	struct kvmi_pf *pf;
@@ -144,11 +180,11 @@ bool kvmi_pf_is_allowed(struct kvm_vcpu *vcpu, gfn_t gfn, u8 access)
 		return false;
 
 	pf = &vcpui->pf;
-	if (kvmi_arch_vcpu_is_delivering(vcpu))
-		return kvmi_pf_reported(pf->relax, pf->nr_relax, gfn) & access;
+	if (delivering)
+		return kvmi_pf_reported(&pf->delivery_may, gfn) & access;
 
 	return kvmi_is_at_insn(vcpu, &pf->insn) &&
-	       (kvmi_pf_reported(pf->allowed, pf->nr_allowed, gfn) & access);
+	       (kvmi_pf_reported(&pf->insn_may, gfn) & access);
 }
 
 /**
@@ -168,31 +204,11 @@ u8 kvmi_pf_relaxed(struct kvm_vcpu *vcpu, gfn_t gfn)
 		return 0;
 
 	pf = &vcpui->pf;
-	relaxed = kvmi_pf_pages_relaxed(pf->relax, pf->nr_relax, gfn);
+	relaxed = kvmi_pf_lets(&pf->delivery_may, gfn);
 	if (pf->native && kvmi_is_at_insn(vcpu, &pf->insn))
-		relaxed |= kvmi_pf_pages_relaxed(pf->allowed, pf->nr_allowed, gfn);
+		relaxed |= kvmi_pf_lets(&pf->insn_may, gfn);
 
 	return relaxed;
-}
-
-static void kvmi_pf_set_page(struct kvmi_pf_page *page, const struct kvmi_pf *pf)
-{
-	page->gfn = gpa_to_gfn(pf->gpa);
-	page->reported = pf->cause == KVMI_PF_BY_GUEST ? pf->access : 0;
-	page->relaxed = pf->access;
-}
-
-/*
- * There is room for the pages of an instruction and their page tables.  One
- * that gathers from more makes progress, hence the oldest can be dropped.
- */
-static void kvmi_pf_allow(struct kvmi_pf *pf)
-{
-	u8 i = pf->next_allowed;
-
-	kvmi_pf_set_page(&pf->allowed[i], pf);
-	pf->next_allowed = (i + 1) % ARRAY_SIZE(pf->allowed);
-	pf->nr_allowed = max_t(u8, pf->nr_allowed, i + 1);
 }
 
 /**
@@ -203,16 +219,7 @@ bool kvmi_pf_is_relaxing(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
 
-	return vcpui && vcpui->pf.nr_relax;
-}
-
-static void kvmi_pf_relax(struct kvmi_pf *pf)
-{
-	/* More than what one delivery accesses, and all page tables for that */
-	if (WARN_ON_ONCE(pf->nr_relax == ARRAY_SIZE(pf->relax)))
-		pf->nr_relax = 0;
-
-	kvmi_pf_set_page(&pf->relax[pf->nr_relax++], pf);
+	return vcpui && vcpui->pf.delivery_may.nr;
 }
 
 static void kvmi_pf_end_native(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
@@ -245,7 +252,9 @@ static void kvmi_pf_look_at_native(struct kvm_vcpu *vcpu,
 		return;
 
 	if (!kvmi_arch_step_is_over(vcpu, &failed)) {
-		if (kvmi_pf_native_faulted(vcpu, &vcpui->pf))
+		/* One access after the other, that of the instruction first. */
+		if (kvmi_pf_native_faulted(vcpu, &vcpui->pf) &&
+		    !vcpui->pf.pending)
 			kvmi_arch_pf_unseen(vcpu);
 		return;
 	}
@@ -269,7 +278,7 @@ void kvmi_pf_enter(struct kvm_vcpu *vcpu,
 {
 	struct kvmi_pf *pf = &vcpui->pf;
 
-	if ((!pf->native && !pf->nr_relax) || kvmi_arch_own_root_begin(vcpu))
+	if ((!pf->native && !pf->delivery_may.nr) || kvmi_arch_own_root_begin(vcpu))
 		return;
 
 	/* This keeps it out of the guest, and brings it back here. */
@@ -290,27 +299,27 @@ void kvmi_pf_left(struct kvm_vcpu *vcpu,
 	struct kvmi_pf *pf = &vcpui->pf;
 
 	if (!kvmi_arch_vcpu_is_delivering(vcpu))
-		pf->nr_relax = 0;
+		kvmi_pf_forget(&pf->delivery_may);
 
 	kvmi_pf_look_at_native(vcpu, vcpui);
-	if (!pf->native && !pf->nr_relax)
+	if (!pf->native && !pf->delivery_may.nr)
 		kvmi_arch_own_root_end(vcpu);
 }
 
 /*
- * Start the instruction again.  One that the CPU is carrying out finds nothing of
- * what it was allowed so far: it would not fault again.
+ * Start the instruction or delivery again.  With a translation of its own, it finds
+ * nothing of what it was allowed so far: it would not fault again.
  */
 static int kvmi_pf_retry(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 {
-	if (!pf->native)
+	if (!pf->native && !pf->delivery_may.nr)
 		return 1;
 
-	kvmi_pf_end_native(vcpu, pf);
-	pf->nr_allowed = 0;
-	pf->next_allowed = 0;
-	if (!pf->nr_relax)
-		kvmi_arch_own_root_end(vcpu);
+	if (pf->native)
+		kvmi_pf_end_native(vcpu, pf);
+	kvmi_pf_forget(&pf->insn_may);
+	kvmi_pf_forget(&pf->delivery_may);
+	kvmi_arch_own_root_end(vcpu);
 
 	return 1;
 }
@@ -359,14 +368,13 @@ static int kvmi_pf_continue(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 	 * and the access tried again.
 	 */
 	if (kvmi_arch_vcpu_is_delivering(vcpu)) {
-		if (pf->delivering) {
-			kvmi_pf_relax(pf);
-			kvmi_arch_pf_unseen(vcpu);
-		}
+		if (pf->delivering)
+			kvmi_pf_let(&pf->delivery_may, pf);
+		kvmi_arch_pf_unseen(vcpu);
 		return 1;
 	}
 
-	kvmi_pf_allow(pf);
+	kvmi_pf_let(&pf->insn_may, pf);
 
 	if (!pf->native) {
 		r = kvmi_arch_pf_continue(vcpu);

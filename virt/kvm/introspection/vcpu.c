@@ -591,7 +591,7 @@ bool __kvmi_vcpu_has_work(struct kvm_vcpu *vcpu)
 	if (!vcpui)
 		return kvmi_arch_has_own_root(vcpu);
 
-	return vcpui->pf.nr_relax || kvmi_pf_native_faulted(vcpu, &vcpui->pf) ||
+	return vcpui->pf.delivery_may.nr || kvmi_pf_native_faulted(vcpu, &vcpui->pf) ||
 	       kvmi_inject_has_work(vcpui) || kvmi_can_pause(vcpu, vcpui);
 }
 
