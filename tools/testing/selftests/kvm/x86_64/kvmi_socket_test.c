@@ -116,12 +116,7 @@ static bool hook(struct kvmi_env *env, const FIXTURE_VARIANT(sock) *variant)
 			  &kernel_fd))
 		return false;
 
-	kvmi_tool_init(&env->tool, tool_fd);
-	vm_kvmi_hook(env->vm, kernel_fd);
-	close(kernel_fd);
-	env->hooked = true;
-	vm_kvmi_allow_command(env->vm, -1, 1);
-	vm_kvmi_allow_event(env->vm, -1, 1);
+	kvmi_env_hook_fds(env, tool_fd, kernel_fd);
 	kvmi_cmd(&env->tool, KVMI_VM_CONTROL_EVENTS, &req, sizeof(req), NULL, 0);
 	return true;
 }

@@ -303,6 +303,8 @@ void kvmi_env_add_vcpu(struct kvmi_env *env, uint32_t vcpu_id);
 void kvmi_env_destroy(struct kvmi_env *env);
 /* Connects a tool that is allowed everything. */
 void kvmi_env_hook(struct kvmi_env *env);
+/* The same, through a connection that is there already */
+void kvmi_env_hook_fds(struct kvmi_env *env, int tool_fd, int kernel_fd);
 void kvmi_env_unhook(struct kvmi_env *env);
 
 /*

@@ -11,6 +11,8 @@
 #include "test_util.h"
 #include "kvm_util.h"
 #include "processor.h"
+#include "svm_util.h"
+#include "vmx.h"
 #include "kvmi_util.h"
 
 static int64_t now_ms(void)
@@ -868,11 +870,8 @@ void kvmi_env_destroy(struct kvmi_env *env)
 	kvm_vm_free(env->vm);
 }
 
-void kvmi_env_hook(struct kvmi_env *env)
+void kvmi_env_hook_fds(struct kvmi_env *env, int tool_fd, int kernel_fd)
 {
-	int tool_fd, kernel_fd;
-
-	kvmi_socketpair(&tool_fd, &kernel_fd);
 	kvmi_tool_init(&env->tool, tool_fd);
 	vm_kvmi_hook(env->vm, kernel_fd);
 	close(kernel_fd);
@@ -880,6 +879,14 @@ void kvmi_env_hook(struct kvmi_env *env)
 
 	vm_kvmi_allow_command(env->vm, -1, 1);
 	vm_kvmi_allow_event(env->vm, -1, 1);
+}
+
+void kvmi_env_hook(struct kvmi_env *env)
+{
+	int tool_fd, kernel_fd;
+
+	kvmi_socketpair(&tool_fd, &kernel_fd);
+	kvmi_env_hook_fds(env, tool_fd, kernel_fd);
 }
 
 void kvmi_env_unhook(struct kvmi_env *env)
