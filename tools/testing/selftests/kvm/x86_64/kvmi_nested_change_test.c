@@ -11,10 +11,7 @@
 #include "kvm_util.h"
 #include "kselftest_harness.h"
 #include "kvmi_util.h"
-#include "svm_util.h"
 #include "vmx.h"
-
-#define L2_STACK_SIZE	64
 
 /* How often the guest does what is counted, and when that is not an exit each */
 #define ROUNDS		64
@@ -53,40 +50,17 @@ static void l2_cr3(void)
 
 /* ---- L1: @val is what L2 executes ---- */
 
-static uint64_t l1_svm(uint64_t gva, uint64_t val, uint64_t arg)
+static uint64_t l1_main(uint64_t gva, uint64_t val, uint64_t arg)
 {
-	unsigned long stack[L2_STACK_SIZE];
-	struct svm_test_data *svm = (void *)gva;
+	kvmi_l2_prepare(gva, val);
 
-	generic_svm_setup(svm, (void *)val, &stack[L2_STACK_SIZE]);
-	run_guest(svm->vmcb, svm->vmcb_gpa);
-
-	return svm->vmcb->control.exit_code == SVM_EXIT_VMMCALL;
-}
-
-static void l1_vmx_prepare(struct vmx_pages *vmx, void *l2, void *stack)
-{
-	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
-	GUEST_ASSERT(load_vmcs(vmx));
-	prepare_vmcs(vmx, l2, stack);
-}
-
-static uint64_t l1_vmx(uint64_t gva, uint64_t val, uint64_t arg)
-{
-	unsigned long stack[L2_STACK_SIZE];
-
-	l1_vmx_prepare((void *)gva, (void *)val, &stack[L2_STACK_SIZE]);
-	GUEST_ASSERT(!vmlaunch());
-
-	return vmreadz(VM_EXIT_REASON) == EXIT_REASON_VMCALL;
+	return kvmi_l2_launch(gva);
 }
 
 /* L2 has an x2APIC, L1 has not. */
 static uint64_t l1_vmx_x2apic(uint64_t gva, uint64_t val, uint64_t arg)
 {
-	unsigned long stack[L2_STACK_SIZE];
-
-	l1_vmx_prepare((void *)gva, (void *)val, &stack[L2_STACK_SIZE]);
+	kvmi_l2_prepare(gva, val);
 	GUEST_ASSERT(!vmwrite(VIRTUAL_APIC_PAGE_ADDR, *apic_page_gpa));
 	GUEST_ASSERT(!vmwrite(CPU_BASED_VM_EXEC_CONTROL,
 			      vmreadz(CPU_BASED_VM_EXEC_CONTROL) |
@@ -94,9 +68,8 @@ static uint64_t l1_vmx_x2apic(uint64_t gva, uint64_t val, uint64_t arg)
 			      CPU_BASED_TPR_SHADOW));
 	GUEST_ASSERT(!vmwrite(SECONDARY_VM_EXEC_CONTROL,
 			      SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE));
-	GUEST_ASSERT(!vmlaunch());
 
-	return vmreadz(VM_EXIT_REASON) == EXIT_REASON_VMCALL;
+	return kvmi_l2_launch(gva);
 }
 
 /* What a tool may have intercepted, and KVM does not */
@@ -146,7 +119,7 @@ FIXTURE_SETUP(change)
 {
 	struct kvmi_env *env = &self->env;
 
-	if (!kvm_cpu_has(X86_FEATURE_SVM) && !kvm_cpu_has(X86_FEATURE_VMX))
+	if (!kvmi_can_nest())
 		SKIP(return, "no nested virtualization");
 
 	kvmi_env_create(env, 1);
@@ -157,10 +130,7 @@ FIXTURE_SETUP(change)
 	*(uint64_t *)kvmi_hva(env, 0, 16) = kvmi_gpa(1, 0);
 
 	vm_install_exception_handler(env->vm, BP_VECTOR, handle_bp);
-	if (kvm_cpu_has(X86_FEATURE_SVM))
-		vcpu_alloc_svm(env->vm, &self->gva);
-	else
-		vcpu_alloc_vmx(env->vm, &self->gva);
+	self->gva = kvmi_alloc_l2(env->vm);
 }
 
 FIXTURE_TEARDOWN(change)
@@ -211,11 +181,6 @@ static void start_l2(FIXTURE_DATA(change) * self, kvmi_insn l1, void (*l2)(void)
 	kvmi_runner_do(self->r, l1, self->gva, (uint64_t)l2);
 	wait_exit(self);
 	TEST_ASSERT_EQ(self->r->uc.args[1], 1);
-}
-
-static kvmi_insn l1_insn(void)
-{
-	return kvm_cpu_has(X86_FEATURE_SVM) ? l1_svm : l1_vmx;
 }
 
 /* From one exit of L2 to the next */
@@ -322,7 +287,7 @@ TEST_F_TIMEOUT(change, l2_cr3, KVMI_TEST_TIMEOUT)
 
 	control_cr(self, 3, true, false);
 	control_event(self, KVMI_VCPU_EVENT_CR, true, false);
-	start_l2(self, l1_insn(), l2_cr3);
+	start_l2(self, l1_main, l2_cr3);
 	check_l2_cr3(self);
 	control_cr(self, 3, false, true);
 	check_l2_cr3(self);
@@ -385,7 +350,7 @@ static void test_lift(FIXTURE_DATA(change) * self,
 	bool tdp = has_tdp(self);
 
 	arm_all(self);
-	start_l2(self, l1_insn(), l2_main);
+	start_l2(self, l1_main, l2_main);
 	end(self);
 	go_on(self);
 	stop_l2(self);

@@ -7,10 +7,7 @@
 #include "kvm_util.h"
 #include "kselftest_harness.h"
 #include "kvmi_util.h"
-#include "svm_util.h"
 #include "vmx.h"
-
-#define L2_STACK_SIZE	64
 
 static volatile uint64_t *const stop = (void *)KVMI_TEST_GVA;
 static volatile uint64_t *const l2_runs = (void *)KVMI_TEST_GVA + 8;
@@ -96,38 +93,23 @@ static void l2_main(void)
 }
 
 /* @val is what L2 executes. */
-static uint64_t l1_svm(uint64_t gva, uint64_t val, uint64_t arg)
+static uint64_t l1_main(uint64_t gva, uint64_t val, uint64_t arg)
 {
-	unsigned long stack[L2_STACK_SIZE];
-	struct svm_test_data *svm = (void *)gva;
+	bool called;
 
 	has_xsave = this_cpu_has(X86_FEATURE_XSAVE);
-	generic_svm_setup(svm, (void *)val, &stack[L2_STACK_SIZE]);
-	run_guest(svm->vmcb, svm->vmcb_gpa);
-
-	return svm->vmcb->control.exit_code == SVM_EXIT_VMMCALL;
-}
-
-static uint64_t l1_vmx(uint64_t gva, uint64_t val, uint64_t arg)
-{
-	unsigned long stack[L2_STACK_SIZE];
-	struct vmx_pages *vmx = (void *)gva;
-
-	has_xsave = this_cpu_has(X86_FEATURE_XSAVE);
-	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
-	GUEST_ASSERT(load_vmcs(vmx));
-	prepare_vmcs(vmx, (void *)val, &stack[L2_STACK_SIZE]);
+	kvmi_l2_prepare(gva, val);
 	/* An empty one: what L2 does to MSRs is no exit to L1. */
-	vmwrite(CPU_BASED_VM_EXEC_CONTROL, vmreadz(CPU_BASED_VM_EXEC_CONTROL) |
-					   CPU_BASED_USE_MSR_BITMAPS);
-	GUEST_ASSERT(!vmlaunch());
-	while (vmreadz(VM_EXIT_REASON) == EXIT_REASON_XSETBV) {
-		vmwrite(GUEST_RIP, vmreadz(GUEST_RIP) +
-				   vmreadz(VM_EXIT_INSTRUCTION_LEN));
-		GUEST_ASSERT(!vmresume());
-	}
+	if (!host_cpu_is_amd)
+		vmwrite(CPU_BASED_VM_EXEC_CONTROL,
+			vmreadz(CPU_BASED_VM_EXEC_CONTROL) |
+			CPU_BASED_USE_MSR_BITMAPS);
+	called = kvmi_l2_launch(gva);
+	while (!host_cpu_is_amd &&
+	       vmreadz(VM_EXIT_REASON) == EXIT_REASON_XSETBV)
+		called = kvmi_l2_resume(gva);
 
-	return vmreadz(VM_EXIT_REASON) == EXIT_REASON_VMCALL;
+	return called;
 }
 
 FIXTURE(nested)
@@ -137,11 +119,6 @@ FIXTURE(nested)
 	volatile uint64_t *stop, *l2_runs;
 	vm_vaddr_t gva;
 };
-
-static kvmi_insn l1_insn(void)
-{
-	return host_cpu_is_amd ? l1_svm : l1_vmx;
-}
 
 static void answer(FIXTURE_DATA(nested) * self, struct kvmi_event *ev)
 {
@@ -165,7 +142,7 @@ static void start_l2(FIXTURE_DATA(nested) * self, void (*l2)(void))
 
 	*self->stop = 0;
 	*self->l2_runs = 0;
-	kvmi_runner_do(self->r, l1_insn(), self->gva, (uint64_t)l2);
+	kvmi_runner_do(self->r, l1_main, self->gva, (uint64_t)l2);
 	for (i = 0; !*self->l2_runs && i < KVMI_TIMEOUT_MS; i++)
 		if (kvmi_poll_event(&self->env.tool, &ev, 1))
 			answer(self, &ev);
@@ -176,7 +153,7 @@ FIXTURE_SETUP(nested)
 {
 	struct kvmi_env *env = &self->env;
 
-	if (!kvm_cpu_has(X86_FEATURE_SVM) && !kvm_cpu_has(X86_FEATURE_VMX))
+	if (!kvmi_can_nest())
 		SKIP(return, "no nested virtualization");
 
 	kvmi_env_create(env, 1);
@@ -186,10 +163,7 @@ FIXTURE_SETUP(nested)
 	self->l2_runs = kvmi_hva(env, 0, 8);
 
 	vm_install_exception_handler(env->vm, BP_VECTOR, handle_bp);
-	if (host_cpu_is_amd)
-		vcpu_alloc_svm(env->vm, &self->gva);
-	else
-		vcpu_alloc_vmx(env->vm, &self->gva);
+	self->gva = kvmi_alloc_l2(env->vm);
 }
 
 FIXTURE_TEARDOWN(nested)

@@ -211,6 +211,17 @@ struct kvmi_guest_req {
 
 void kvmi_guest_main(volatile struct kvmi_guest_req *req);
 
+/* ---- a guest of the guest's (L2), one at a time ---- */
+
+bool kvmi_can_nest(void);
+/* Where the guest (L1) is to find what the CPU needs for it */
+vm_vaddr_t kvmi_alloc_l2(struct kvm_vm *vm);
+/* For L1.  Those that enter L2 tell whether it was VMCALL that it left with. */
+void kvmi_l2_prepare(uint64_t gva, uint64_t l2);
+bool kvmi_l2_launch(uint64_t gva);
+/* Behind the instruction, three bytes with SVM, that it left with */
+bool kvmi_l2_resume(uint64_t gva);
+
 /* ---- a thread in KVM_RUN ---- */
 
 struct kvmi_runner {

@@ -596,6 +596,74 @@ void kvmi_guest_main(volatile struct kvmi_guest_req *req)
 	}
 }
 
+/* ---- a guest of the guest's ---- */
+
+bool kvmi_can_nest(void)
+{
+	return kvm_cpu_has(X86_FEATURE_SVM) || kvm_cpu_has(X86_FEATURE_VMX);
+}
+
+vm_vaddr_t kvmi_alloc_l2(struct kvm_vm *vm)
+{
+	vm_vaddr_t gva;
+
+	if (host_cpu_is_amd)
+		vcpu_alloc_svm(vm, &gva);
+	else
+		vcpu_alloc_vmx(vm, &gva);
+
+	return gva;
+}
+
+void kvmi_l2_prepare(uint64_t gva, uint64_t l2)
+{
+	static unsigned long stack[64];
+	struct vmx_pages *vmx = (void *)gva;
+
+	if (host_cpu_is_amd) {
+		generic_svm_setup((void *)gva, (void *)l2,
+				  &stack[ARRAY_SIZE(stack)]);
+		return;
+	}
+
+	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
+	GUEST_ASSERT(load_vmcs(vmx));
+	prepare_vmcs(vmx, (void *)l2, &stack[ARRAY_SIZE(stack)]);
+}
+
+static bool run_l2(uint64_t gva, bool resume)
+{
+	struct svm_test_data *svm = (void *)gva;
+
+	if (host_cpu_is_amd) {
+		run_guest(svm->vmcb, svm->vmcb_gpa);
+
+		return svm->vmcb->control.exit_code == SVM_EXIT_VMMCALL;
+	}
+
+	GUEST_ASSERT(!(resume ? vmresume() : vmlaunch()));
+
+	return vmreadz(VM_EXIT_REASON) == EXIT_REASON_VMCALL;
+}
+
+bool kvmi_l2_launch(uint64_t gva)
+{
+	return run_l2(gva, false);
+}
+
+bool kvmi_l2_resume(uint64_t gva)
+{
+	struct svm_test_data *svm = (void *)gva;
+
+	if (host_cpu_is_amd)
+		svm->vmcb->save.rip += 3;
+	else
+		vmwrite(GUEST_RIP, vmreadz(GUEST_RIP) +
+				   vmreadz(VM_EXIT_INSTRUCTION_LEN));
+
+	return run_l2(gva, true);
+}
+
 /* ---- a thread in KVM_RUN ---- */
 
 #define RUNNER_GO	1ull
