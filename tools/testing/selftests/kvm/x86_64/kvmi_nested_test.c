@@ -7,6 +7,7 @@
 #include "kvm_util.h"
 #include "kselftest_harness.h"
 #include "kvmi_util.h"
+#include "svm_util.h"
 #include "vmx.h"
 
 static volatile uint64_t *const stop = (void *)KVMI_TEST_GVA;
@@ -90,6 +91,33 @@ static void l2_main(void)
 	/* entered once more, it stays here */
 	for (;;)
 		vmcall();
+}
+
+/* Counts how often it is entered. */
+static void l2_count(void)
+{
+	for (;;) {
+		++*l2_runs;
+		vmcall();
+	}
+}
+
+/* Enters L2 twice, and in vain with a state that the CPU does not accept. */
+static uint64_t l1_enter(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	struct svm_test_data *svm = (void *)gva;
+	bool called;
+
+	kvmi_l2_prepare(gva, val);
+	GUEST_SYNC(1);
+	called = kvmi_l2_launch(gva);
+	called &= kvmi_l2_resume(gva);
+	if (host_cpu_is_amd)
+		svm->vmcb->control.asid = 0;
+	else
+		vmwrite(GUEST_CR0, 0);
+
+	return called && !kvmi_l2_resume(gva);
 }
 
 /* @val is what L2 executes. */
@@ -396,6 +424,51 @@ TEST_F_TIMEOUT(nested, singlestep, KVMI_TEST_TIMEOUT)
 		kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 	}
 	TEST_ASSERT_EQ(kvmi_runner_wait(self->r), 1);
+	kvmi_no_event(&env->tool);
+}
+
+/* To enter L2 is a step like others, whatever comes of it. */
+TEST_F_TIMEOUT(nested, singlestep_enter, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_vcpu_control_singlestep req = { .enable = 1 };
+	struct kvmi_env *env = &self->env;
+	uint64_t runs = 0, entries = 0;
+	struct kvmi_event ev;
+	unsigned int idle;
+	uint32_t seq;
+
+	if (!kvmi_can_step(&env->tool))
+		SKIP(return, "the machine cannot step");
+
+	*self->l2_runs = 0;
+	kvmi_runner_do(self->r, l1_enter, self->gva, (uint64_t)l2_count);
+	kvmi_runner_wait(self->r);
+
+	seq = kvmi_vcpu_send(&env->tool, 0, KVMI_VCPU_CONTROL_SINGLESTEP, &req,
+			     sizeof(req));
+	/* Now it is queued. */
+	kvmi_alive(&env->tool);
+	kvmi_runner_go(self->r);
+	TEST_ASSERT_EQ(__kvmi_recv_reply(&env->tool,
+					 KVMI_VCPU_CONTROL_SINGLESTEP, seq,
+					 NULL, 0), 0);
+
+	for (idle = 0; !kvmi_runner_poll(self->r, 0); idle++) {
+		TEST_ASSERT(idle < KVMI_TIMEOUT_MS / 20, "no step");
+		if (!kvmi_poll_event(&env->tool, &ev, 20))
+			continue;
+		TEST_ASSERT_EQ(ev.event, KVMI_VCPU_EVENT_SINGLESTEP);
+		TEST_ASSERT(!ev.singlestep.failed,
+			    "the step to %#llx has failed, L2 has run %lu times",
+			    ev.common.arch.regs.rip, *self->l2_runs);
+		entries += *self->l2_runs != runs;
+		runs = *self->l2_runs;
+		kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		idle = 0;
+	}
+	TEST_ASSERT_EQ(self->r->req->result, 1);
+	TEST_ASSERT_EQ(self->r->req->done, 1);
+	TEST_ASSERT_EQ(entries, 2);
 	kvmi_no_event(&env->tool);
 }
 
