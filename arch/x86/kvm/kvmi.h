@@ -303,6 +303,13 @@ static inline bool kvmi_needs_immediate_exit(struct kvm_vcpu *vcpu)
 	       (kvmi_pf_is_relaxing(vcpu) || kvmi_inject_is_entering(vcpu));
 }
 
+/* The vCPU has been in the guest. */
+static inline void kvmi_count_exit(struct kvm_vcpu *vcpu)
+{
+	if (kvmi_hooked())
+		vcpu->arch.kvmi_step.exits++;
+}
+
 /* Does the vCPU execute one instruction at a time? */
 static inline bool kvmi_is_stepped(struct kvm_vcpu *vcpu)
 {
@@ -481,6 +488,8 @@ static inline bool kvmi_needs_immediate_exit(struct kvm_vcpu *vcpu)
 {
 	return false;
 }
+
+static inline void kvmi_count_exit(struct kvm_vcpu *vcpu) { }
 
 static inline bool kvmi_is_stepped(struct kvm_vcpu *vcpu)
 {

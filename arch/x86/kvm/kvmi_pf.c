@@ -387,7 +387,7 @@ void kvmi_arch_get_insn(struct kvm_vcpu *vcpu, struct kvmi_arch_insn *insn)
 {
 	struct kvmi_step *step = &vcpu->arch.kvmi_step;
 
-	insn->stamp = step->native ? step->stamp : vcpu->stat.exits;
+	insn->stamp = step->native ? step->stamp : step->exits;
 	insn->ip = kvm_rip_read(vcpu);
 }
 

@@ -117,7 +117,7 @@ void kvmi_arch_native_begin(struct kvm_vcpu *vcpu)
 {
 	struct kvmi_step *step = &vcpu->arch.kvmi_step;
 
-	step->stamp = vcpu->stat.exits;
+	step->stamp = step->exits;
 	step->native = true;
 }
 

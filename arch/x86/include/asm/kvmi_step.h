@@ -17,6 +17,8 @@
  * @nr_relaxed: how many of @relaxed there are; more than fit, if they do not
  * @relaxed: pages, with a mapping in the own root that has to go with it
  * @rip: the linear address where it began
+ * @exits: how often the vCPU has left the guest while there was introspection;
+ *	vcpu->stat.exits can be cleared by root
  * @stamp: what @native began with, see struct kvmi_arch_insn
  */
 struct kvmi_step {
@@ -29,6 +31,7 @@ struct kvmi_step {
 	u8 nr_relaxed;
 	u64 relaxed[KVMI_NR_RELAXED];
 	unsigned long rip;
+	u64 exits;
 	u64 stamp;
 };
 

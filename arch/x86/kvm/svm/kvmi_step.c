@@ -189,7 +189,7 @@ bool svm_step_leave(struct kvm_vcpu *vcpu)
 	vmcb_mark_dirty(svm->vmcb, VMCB_INTERCEPTS);
 	vmcb_mark_dirty(svm->vmcb, VMCB_INTR);
 	/* Never 0, which no exit has: there may have been no step yet. */
-	step->exits = vcpu->stat.exits + 1;
+	step->exits = vcpu->arch.kvmi_step.exits + 1;
 	step->hides_db = false;
 
 	if (step->injects)
@@ -350,7 +350,7 @@ bool svm_step_handle_exit(struct kvm_vcpu *vcpu, u64 exit_code, int *r)
 	struct svm_kvmi_step *step = &svm->kvmi_step;
 	u32 vector = exit_code - SVM_EXIT_EXCP_BASE;
 
-	if (step->exits != vcpu->stat.exits)
+	if (step->exits != vcpu->arch.kvmi_step.exits)
 		return false;
 	/* Once, for the handlers that are called from here. */
 	step->exits = 0;

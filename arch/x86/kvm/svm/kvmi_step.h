@@ -24,7 +24,7 @@ enum svm_step_native {
  * @hides_db: the #DB is not the guest's
  * @native: the instruction at @native_rip, known from the last exit
  * @native_rip: linear address
- * @exits: what vcpu->stat.exits is going to be, to know the exit by
+ * @exits: what that of struct kvmi_step is going to be, to know the exit by
  */
 struct svm_kvmi_step {
 	u32 intercepts[MAX_INTERCEPT];

@@ -194,6 +194,16 @@ TEST_F_TIMEOUT(stats, next_session, KVMI_TEST_TIMEOUT)
 	TEST_ASSERT_EQ(vm_stat(self, "kvmi_vm_commands"), 2);
 }
 
+static bool has_debugfs(void)
+{
+	mkdir(DEBUGFS, 0700);
+	mount("debugfs", DEBUGFS, "debugfs", 0, NULL);
+
+	return !access(DEBUGFS "/kvm", F_OK);
+}
+
+#define NO_DEBUGFS	"no " DEBUGFS "/kvm"
+
 /* kvm_stat takes the names of the counters from these files. */
 TEST_F_TIMEOUT(stats, kvm_stat, KVMI_TEST_TIMEOUT)
 {
@@ -202,10 +212,8 @@ TEST_F_TIMEOUT(stats, kvm_stat, KVMI_TEST_TIMEOUT)
 	char path[128], buf[32];
 	int i, j, fd, n;
 
-	mkdir(DEBUGFS, 0700);
-	mount("debugfs", DEBUGFS, "debugfs", 0, NULL);
-	if (access(DEBUGFS "/kvm", F_OK))
-		SKIP(return, "no " DEBUGFS "/kvm");
+	if (!has_debugfs())
+		SKIP(return, NO_DEBUGFS);
 
 	kvmi_alive(&self->env.tool);
 	for (i = 0; i < 2; i++) {
@@ -222,6 +230,122 @@ TEST_F_TIMEOUT(stats, kvm_stat, KVMI_TEST_TIMEOUT)
 			close(fd);
 		}
 	}
+}
+
+/* Root may clear any of the counters whenever it likes. */
+static void clear_exits(void)
+{
+	int fd = open(DEBUGFS "/kvm/exits", O_WRONLY);
+
+	TEST_ASSERT(fd >= 0, "exits: errno %d", errno);
+	TEST_ASSERT_EQ(write(fd, "0", 1), 1);
+	close(fd);
+}
+
+/* The instruction that an event waits for is not taken for another one. */
+TEST_F_TIMEOUT(stats, clear_in_event, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_event ev;
+
+	if (!has_debugfs())
+		SKIP(return, NO_DEBUGFS);
+
+	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, true);
+	kvmi_set_page_access(&env->tool, KVMI_TEST_GPA, KVMI_PAGE_ACCESS_R);
+	kvmi_runner_do(&env->run[0], kvmi_insn_write, KVMI_TEST_GVA, 1);
+	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
+	clear_exits();
+	kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	kvmi_no_event(&env->tool);
+	kvmi_runner_wait(&env->run[0]);
+}
+
+/*
+ * Nor is one taken for an earlier one at the same address, which the tool has let
+ * make the same accesses, if there have been as many exits again.
+ */
+TEST_F_TIMEOUT(stats, clear_between, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	struct kvmi_recs recs;
+	int i;
+
+	if (!has_debugfs())
+		SKIP(return, NO_DEBUGFS);
+
+	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, true);
+	kvmi_set_page_access(&env->tool, kvmi_gpa(1, 0), 0);
+	kvmi_set_page_access(&env->tool, kvmi_gpa(2, 0), 0);
+	for (i = 0; i < 20; i++) {
+		memset(&recs, 0, sizeof(recs));
+		recs.action = KVMI_EVENT_ACTION_CONTINUE;
+		clear_exits();
+		env->run[0].req->arg = 1;
+		kvmi_env_access(env, 0, kvmi_insn_movs, kvmi_gva(1, 0),
+				kvmi_gva(2, 0), kvmi_record, &recs, NULL);
+		TEST_ASSERT(recs.nr == 2, "round %d: %u events", i, recs.nr);
+	}
+}
+
+/* No PAUSE: in QEMU's TCG the trap after it does not come. */
+static uint64_t guest_wait(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	volatile uint64_t *mem = (void *)gva;
+
+	while (!*mem)
+		;
+
+	return 0;
+}
+
+static void *clear_always(void *stop)
+{
+	while (!READ_ONCE(*(bool *)stop))
+		clear_exits();
+
+	return NULL;
+}
+
+static void control_singlestep(struct kvmi_env *env, bool enable)
+{
+	struct kvmi_vcpu_control_singlestep req = { .enable = enable };
+
+	TEST_ASSERT_EQ(__kvmi_vcpu_cmd(env, 0, KVMI_VCPU_CONTROL_SINGLESTEP,
+				       &req, sizeof(req), NULL, 0), 0);
+}
+
+/* What stops the guest after each instruction stays unseen by it. */
+TEST_F_TIMEOUT(stats, clear_in_steps, KVMI_TEST_TIMEOUT)
+{
+	volatile uint64_t *mem = kvmi_hva(&self->env, 1, 0);
+	struct kvmi_env *env = &self->env;
+	struct kvmi_event ev;
+	bool stop = false;
+	pthread_t thread;
+	int i;
+
+	if (!has_debugfs())
+		SKIP(return, NO_DEBUGFS);
+	if (!kvmi_can_step(&env->tool))
+		SKIP(return, "the machine cannot step");
+
+	kvmi_runner_do(&env->run[0], guest_wait, kvmi_gva(1, 0), 0);
+	control_singlestep(env, true);
+	TEST_ASSERT_EQ(pthread_create(&thread, NULL, clear_always, &stop), 0);
+	for (i = 0; i < 500; i++) {
+		kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_SINGLESTEP, &ev);
+		TEST_ASSERT(!ev.singlestep.failed, "step %d has failed", i);
+		kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	}
+	WRITE_ONCE(stop, true);
+	pthread_join(thread, NULL);
+
+	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_SINGLESTEP, &ev);
+	control_singlestep(env, false);
+	kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	*mem = 1;
+	kvmi_runner_wait(&env->run[0]);
 }
 
 /*
