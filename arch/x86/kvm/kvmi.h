@@ -76,7 +76,6 @@ bool kvmi_insn_goes_on(struct kvm_vcpu *vcpu);
 bool kvmi_is_alignment_checked(struct kvm_vcpu *vcpu);
 bool kvmi_must_emulate(const struct x86_emulate_ctxt *ctxt);
 bool kvmi_can_emulate(struct kvm_vcpu *vcpu);
-bool kvmi_emulator_is_exact(const struct x86_emulate_ctxt *ctxt);
 int kvmi_emulate_insn(struct kvm_vcpu *vcpu);
 void kvmi_give_up_insn(struct kvm_vcpu *vcpu, u8 access);
 bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu);

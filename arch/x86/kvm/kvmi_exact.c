@@ -99,11 +99,8 @@ static bool kvmi_is_two_byte_exact(const struct x86_emulate_ctxt *ctxt)
 	return false;
 }
 
-/**
- * kvmi_emulator_is_exact - does the emulator know all that the CPU would do?
- * @ctxt: the instruction, decoded
- */
-bool kvmi_emulator_is_exact(const struct x86_emulate_ctxt *ctxt)
+/* Does the emulator know all that the CPU would do? */
+static bool kvmi_emulator_is_exact(const struct x86_emulate_ctxt *ctxt)
 {
 	switch (ctxt->opcode_len) {
 	case 1:
