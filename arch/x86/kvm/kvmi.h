@@ -10,6 +10,7 @@
 
 #include <linux/kvm_host.h>
 #include <linux/kvmi_host.h>
+#include <asm/debugreg.h>
 #include <uapi/linux/kvmi.h>
 #include "kvm_emulate.h"
 
@@ -307,6 +308,13 @@ static inline void kvmi_count_exit(struct kvm_vcpu *vcpu)
 {
 	if (kvmi_hooked())
 		vcpu->arch.kvmi_step.exits++;
+}
+
+/* Is breakpoint @i enabled by @dr7, and not for an instruction? */
+static inline bool kvmi_is_data_breakpoint(unsigned long dr7, int i)
+{
+	return ((dr7 >> (i * DR_ENABLE_SIZE)) & 3) &&
+	       ((dr7 >> (DR_CONTROL_SHIFT + i * DR_CONTROL_SIZE)) & 3);
 }
 
 /* Does the vCPU execute one instruction at a time? */

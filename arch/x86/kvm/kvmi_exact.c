@@ -22,7 +22,6 @@
 
 #include <linux/cache.h>
 #include <linux/kvm_host.h>
-#include <asm/debugreg.h>
 #include "kvm_emulate.h"
 #include "kvmi.h"
 #include "x86.h"
@@ -159,8 +158,7 @@ static bool kvmi_has_data_breakpoint(struct kvm_vcpu *vcpu)
 		return false;
 
 	for (i = 0; i < KVM_NR_DB_REGS; i++)
-		if (((dr7 >> (i * DR_ENABLE_SIZE)) & 3) &&
-		    ((dr7 >> (DR_CONTROL_SHIFT + i * DR_CONTROL_SIZE)) & 3))
+		if (kvmi_is_data_breakpoint(dr7, i))
 			return true;
 
 	return false;

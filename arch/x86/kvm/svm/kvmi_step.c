@@ -127,7 +127,7 @@ static bool svm_step_hit_breakpoint(struct vcpu_svm *svm)
 	int i;
 
 	for (i = 0; i < KVM_NR_DB_REGS; i++)
-		if (!(dr7 & (3ul << (2 * i))) || !(dr7 & (3ul << (16 + 4 * i))))
+		if (!kvmi_is_data_breakpoint(dr7, i))
 			dr6 &= ~(u64)BIT(i);
 	svm_step_set_dr6(svm, dr6);
 
