@@ -374,17 +374,14 @@ TEST_F_TIMEOUT(inject, page_fault_event, KVMI_TEST_TIMEOUT)
 	TEST_ASSERT_EQ(self->seen->rip, (uint64_t)kvmi_insn_write + 3);
 }
 
-/* A breakpoint's return address is behind the instruction. */
-TEST_F_TIMEOUT(inject, breakpoint, KVMI_TEST_TIMEOUT)
+/* At an instruction of one byte, of which the vCPU has executed nothing */
+static void check_breakpoint(FIXTURE_DATA(inject) * self, uint8_t insn)
 {
 	struct kvmi_env *env = &self->env;
 	uint8_t *code = kvmi_hva(env, 2, 0);
 	struct kvmi_event ev;
 
-	if (!soft_exceptions_work(self))
-		SKIP(return, "the machine's SVM injects INT3 as a fault");
-
-	code[0] = 0xcc;		/* int3 */
+	code[0] = insn;
 	code[1] = 0xc3;		/* ret */
 	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, true);
 	kvmi_set_page_access(&env->tool, kvmi_gpa(2, 0),
@@ -404,36 +401,27 @@ TEST_F_TIMEOUT(inject, breakpoint, KVMI_TEST_TIMEOUT)
 	TEST_ASSERT_EQ(self->seen->rip, kvmi_gva(2, 1));
 }
 
+#define NO_SOFT_EXCEPTIONS	"the machine's SVM injects INT3 as a fault"
+
+/* A breakpoint's return address is behind the instruction. */
+TEST_F_TIMEOUT(inject, breakpoint, KVMI_TEST_TIMEOUT)
+{
+	if (!soft_exceptions_work(self))
+		SKIP(return, NO_SOFT_EXCEPTIONS);
+
+	check_breakpoint(self, 0xcc);		/* int3 */
+}
+
 /*
  * The address is behind where INT3 would be, whatever is there: a debugger may
  * have put it into the code of one vCPU only.
  */
 TEST_F_TIMEOUT(inject, breakpoint_without_int3, KVMI_TEST_TIMEOUT)
 {
-	struct kvmi_env *env = &self->env;
-	uint8_t *code = kvmi_hva(env, 2, 0);
-	struct kvmi_event ev;
-
 	if (!soft_exceptions_work(self))
-		SKIP(return, "the machine's SVM injects INT3 as a fault");
+		SKIP(return, NO_SOFT_EXCEPTIONS);
 
-	code[0] = 0x90;		/* nop */
-	code[1] = 0xc3;		/* ret */
-	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, true);
-	kvmi_set_page_access(&env->tool, kvmi_gpa(2, 0),
-			     KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W);
-
-	kvmi_runner_do(self->r, kvmi_insn_exec, kvmi_gva(2, 0), 0);
-	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
-	TEST_ASSERT_EQ(INJECT(env, .nr = BP_VECTOR), 0);
-	kvmi_set_page_access(&env->tool, kvmi_gpa(2, 0), KVMI_ACCESS_ALL);
-	kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_RETRY);
-	wait_trap(env, &ev, BP_VECTOR, 0, 0);
-	resume(env, &ev);
-	kvmi_runner_wait(self->r);
-	TEST_ASSERT_EQ(self->seen->nr, 1);
-	TEST_ASSERT_EQ(self->seen->vector, BP_VECTOR);
-	TEST_ASSERT_EQ(self->seen->rip, kvmi_gva(2, 1));
+	check_breakpoint(self, 0x90);		/* nop */
 }
 
 /* KVM has executed another instruction since the vCPU was in the guest. */
@@ -454,7 +442,7 @@ TEST_F_TIMEOUT(inject, breakpoint_after_insn, KVMI_TEST_TIMEOUT)
 	struct kvmi_event ev;
 
 	if (!soft_exceptions_work(self))
-		SKIP(return, "the machine's SVM injects INT3 as a fault");
+		SKIP(return, NO_SOFT_EXCEPTIONS);
 
 	memcpy(kvmi_hva(env, 2, 0), insns, sizeof(insns));
 	TEST_ASSERT_EQ(__kvmi_vcpu_cmd(env, 0, KVMI_VCPU_CONTROL_MSR, &req,
