@@ -1113,32 +1113,39 @@ static void check_restricted(struct kvmi_env *env, kvmi_insn insn, uint64_t nr)
 	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, 0);
 }
 
+/* The same with the guest's breakpoints for data, if the machine has any */
+static bool check_restricted_data(struct kvmi_env *env, kvmi_insn insn, uint64_t nr)
+{
+	if (!check_breakpoints(env, insn, nr))
+		return false;
+
+	check_restricted(env, insn, nr);
+
+	return true;
+}
+
 TEST_F_TIMEOUT(singlestep, continue_data_write, KVMI_TEST_TIMEOUT)
 {
-	if (!check_breakpoints(&self->env, guest_data_write, 3))
+	if (!check_restricted_data(&self->env, guest_data_write, 3))
 		SKIP(return, NO_BREAKPOINTS);
-	check_restricted(&self->env, guest_data_write, 3);
 }
 
 TEST_F_TIMEOUT(singlestep, continue_data_access, KVMI_TEST_TIMEOUT)
 {
-	if (!check_breakpoints(&self->env, guest_data_access, 4))
+	if (!check_restricted_data(&self->env, guest_data_access, 4))
 		SKIP(return, NO_BREAKPOINTS);
-	check_restricted(&self->env, guest_data_access, 4);
 }
 
 TEST_F_TIMEOUT(singlestep, continue_data_own_tf, KVMI_TEST_TIMEOUT)
 {
-	if (!check_breakpoints(&self->env, guest_data_own_tf, 8))
+	if (!check_restricted_data(&self->env, guest_data_own_tf, 8))
 		SKIP(return, NO_BREAKPOINTS);
-	check_restricted(&self->env, guest_data_own_tf, 8);
 }
 
 TEST_F_TIMEOUT(singlestep, continue_data_string, KVMI_TEST_TIMEOUT)
 {
-	if (!check_breakpoints(&self->env, guest_data_string, 4))
+	if (!check_restricted_data(&self->env, guest_data_string, 4))
 		SKIP(return, NO_BREAKPOINTS);
-	check_restricted(&self->env, guest_data_string, 4);
 }
 
 TEST_F_TIMEOUT(singlestep, continue_own_tf_string, KVMI_TEST_TIMEOUT)
