@@ -9,8 +9,8 @@
  * the CPU's own doing, no more.
  *
  * The emulator decodes more than it knows.  It takes VEX, EVEX and XOP prefixes
- * for the instructions which they are outside of 64-bit mode, and TZCNT and
- * LZCNT for BSF and BSR.
+ * for the instructions which they are outside of 64-bit mode, TZCNT and LZCNT for
+ * BSF and BSR, and a prefix for DS for one that counts in 64-bit mode.
  *
  * Besides, what it knows depends on where and when.  It has no atomic access across
  * two pages, looks at no breakpoints for data, and a string traps in the end only.
@@ -175,6 +175,36 @@ bool kvmi_is_alignment_checked(struct kvm_vcpu *vcpu)
 	       kvm_x86_call(get_cpl)(vcpu) == 3;
 }
 
+/* To the CPU, a prefix for ES, CS, SS or DS does not undo one for FS or GS. */
+static bool kvmi_is_segment_lost(const struct x86_emulate_ctxt *ctxt)
+{
+	const u8 *byte;
+	int seg = -1;
+
+	if (ctxt->mode != X86EMUL_MODE_PROT64)
+		return false;
+
+	for (byte = ctxt->fetch.data; byte < ctxt->fetch.ptr; byte++) {
+		switch (*byte) {
+		case 0x64 ... 0x65:
+			seg = *byte == 0x64 ? VCPU_SREG_FS : VCPU_SREG_GS;
+			continue;
+		case 0x26:
+		case 0x2e:
+		case 0x36:
+		case 0x3e:
+		case 0x40 ... 0x4f:
+		case 0x66 ... 0x67:
+		case 0xf0:
+		case 0xf2 ... 0xf3:
+			continue;
+		}
+		break;
+	}
+
+	return seg >= 0 && ctxt->seg_override != seg;
+}
+
 static bool kvmi_is_string_stepped(struct kvm_vcpu *vcpu,
 				   const struct x86_emulate_ctxt *ctxt)
 {
@@ -205,6 +235,7 @@ bool kvmi_can_emulate(struct kvm_vcpu *vcpu)
 	const struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
 
 	return kvmi_emulator_is_exact(ctxt) &&
+	       !kvmi_is_segment_lost(ctxt) &&
 	       !kvmi_is_lock_split(vcpu, ctxt) &&
 	       !kvmi_has_data_breakpoint(vcpu) &&
 	       !kvmi_is_alignment_checked(vcpu) &&

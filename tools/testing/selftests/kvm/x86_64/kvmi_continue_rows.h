@@ -13,6 +13,9 @@
 
 /* ---- MOV and its relatives ---- */
 
+#define FS_BASE(base)	"mov $0xc0000100, %ecx; mov $" base ", %eax; xor %edx, %edx; wrmsr; "
+#define LAST_SEG	"lets the last prefix for a segment count"
+
 ROW(movb_load, "movb (%rdi), %al", .a = R)
 ROW(movb_load_high, "movb (%rdi), %ch", .a = R)
 ROW(movw_load, "movw (%rdi), %ax", .a = R)
@@ -54,6 +57,15 @@ ROW(mov_sreg_store, "movw %ds, (%rdi)", .a = W)
 ROW(mov_sreg_load, "movw (%rdi), %es", .a = R, .val_size = 2, .sregs = true)
 ROW(mov_index, "movq -16(%rdi,%rcx,4), %rax", .a = R, .a_delta = 4)
 ROW(mov_gs, "movq %gs:(%rdi), %rax", .a = R)
+/* The last prefix is for DS, which does not count. */
+ROW(mov_fs_ds, FS_BASE("0x40") ".byte 0x64, 0x3e; movq (%rdi), %rax", .a = R, .a_delta = 0x40,
+	.segment = true, .qemu = LAST_SEG, .sregs = true, .native = true, .ring = RING_0)
+ROW(add_fs_ds, FS_BASE("0x40") ".byte 0x3e, 0x64, 0x2e; addq %rax, (%rdi)", .a = RW, .a_delta = 0x40,
+	.segment = true, .qemu = LAST_SEG, .sregs = true, .native = true, .ring = RING_0)
+ROW(movss_fs_ds, FS_BASE("0x40") ".byte 0x64, 0x36; movss (%rdi), %xmm1", .a = R, .a_delta = 0x40,
+	.segment = true, .qemu = LAST_SEG, .sregs = true, .native = true, .ring = RING_0)
+ROW(mov_fs_last, FS_BASE("0x40") ".byte 0x3e, 0x64; movq (%rdi), %rax", .a = R, .a_delta = 0x40,
+	.sregs = true, .ring = RING_0)
 ROW(xchgb, "xchgb %al, (%rdi)", .a = RW)
 ROW(xchgw, "xchgw %ax, (%rdi)", .a = RW)
 ROW(xchgl, "xchgl %eax, (%rdi)", .a = RW)
@@ -635,6 +647,12 @@ ROW(code_own_vec_before, "lea 1f(%rip), %rbx; and $-4096, %rbx; movups -16(%rbx)
 	"fldl -8(%rbx); 1: nop", .c = X, .native = true)
 ROW(code_own_float_ends, "lea 1f(%rip), %rbx; and $-4096, %rbx; fldt -9(%rbx); 1: nop",
 	.c = R | X, .native = true)
+/* A prefix makes of REX another one, which has no effect. */
+ROW(code_own_rex, ".byte 0x48, 0xf3, 0x0f, 0x10, 0x05; .long 1f - . - 4; " OWN_DATA,
+	.c = R | X, .native = true)
+ROW(code_own_fs_ds, FS_BASE("0x10000") "lea 1f-0x10000(%rip), %rbx; "
+	".byte 0x64, 0x3e; movss (%rbx), %xmm1; " OWN_DATA, .c = R | X, .segment = true,
+	.qemu = LAST_SEG, .sregs = true, .native = true, .ring = RING_0)
 ROW(code_own_selector, LLDT_C "mov $" SEL_OF_LDT ", %eax; mov %eax, %fs", .c = R | X,
 	.prep = prep_code_ldt, .sregs = true, .native = true, .ring = RING_0)
 ROW(code_own_selector_accessed, LLDT_C "mov $" SEL_OF_LDT ", %eax; mov %eax, %fs", .c = RW | X,
@@ -938,6 +956,8 @@ ROW(ldt_selector_accessed, "mov $" SEL_LDT_A ", %eax; lldt %ax; mov $" SEL_OF_LD
 	"mov %eax, %fs", .a = RW, .val = 0x00cf92000000ffff, .val_size = 8, .len = 8, .sregs = true,
 	.ring = RING_0)
 
+#undef FS_BASE
+#undef LAST_SEG
 #undef OWN_DATA
 #undef LLDT_C
 #undef TABLES

@@ -217,6 +217,8 @@ struct row {
 	bool sregs;
 	/* Not by KVM's emulator */
 	bool native;
+	/* A prefix for a segment has to have no effect. */
+	bool segment;
 	/* What is wrong with it in QEMU, see is_qemu_wrong() */
 	const char *qemu;
 	enum cpu cpu;
@@ -1587,6 +1589,17 @@ static bool takes_breakpoints(void)
 	return taken;
 }
 
+/* Does the CPU leave out prefixes for DS and the like? */
+static bool heeds_segments(void)
+{
+	const struct row *load = find_row("mov_fs_ds");
+	uint64_t val;
+
+	memcpy(&val, pattern + PAGE_A * PAGE_SIZE + A_OFF + load->a_delta, sizeof(val));
+
+	return run(load, all_flags[0], &got, false) && got.state.gpr[RAX] == val;
+}
+
 /*
  * Is there something wrong with it indeed?  The tool is not involved, for
  * nothing is restricted: either it shows in what the instruction does, or it
@@ -1625,6 +1638,8 @@ static bool is_qemu_wrong(const struct row *row)
 	}
 	if (!wrong && row->fault == FAULT(DB_VECTOR))
 		wrong = !takes_breakpoints();
+	if (!wrong && row->segment)
+		wrong = !heeds_segments();
 	result.code = KSFT_PASS;
 	result.text[0] = 0;
 

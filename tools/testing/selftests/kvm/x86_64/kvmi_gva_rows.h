@@ -33,6 +33,7 @@ ROW(base_r13, "mov %r13, %r8; mov %rdi, %r13",
 	"mov (%r13), %rax", "mov %r8, %r13", {{ A, R }})
 ROW(fs, "", "mov %fs:0x100, %rax", "", {{ A, R }})
 ROW(gs, "mov $8, %ecx", "movb $1, %gs:-8(%rcx)", "", {{ A, W }})
+ROW(rex_ignored, "", ".byte 0x48; movss (%rdi), %xmm0", "", {{ A, R }})
 ROW(addr32, "mov $0x70003340, %ecx; bts $40, %rcx",
 	"mov (%ecx), %eax", "", {{ A + LOW, R }})
 ROW(absolute, "", "movabs 0x10000003340, %rax", "", {{ A, R }})

@@ -922,6 +922,70 @@ TEST_F_TIMEOUT(pf, exception_stack, KVMI_TEST_TIMEOUT)
 	}
 }
 
+/* A stack in the page with the TSS: the CPU reads the pointer to it, and pushes. */
+#define TSS_PAGE	11
+#define TSS_IST1	36
+#define UD_IST_BITS	(1ull << 32)
+
+static void set_tss(struct kvmi_env *env)
+{
+	const uint64_t stack = kvmi_gva(TSS_PAGE, 0x800);
+	struct kvm_vcpu *vcpu = env->run[0].vcpu;
+	struct kvm_sregs sregs;
+	uint64_t *gate;
+
+	vcpu_sregs_get(vcpu, &sregs);
+	sregs.tr.base = kvmi_gva(TSS_PAGE, 0);
+	sregs.tr.limit = 0x67;
+	vcpu_sregs_set(vcpu, &sregs);
+	memcpy(kvmi_hva(env, TSS_PAGE, TSS_IST1), &stack, sizeof(stack));
+	gate = addr_gva2hva(env->vm, sregs.idt.base + 16 * UD_VECTOR);
+	*gate |= UD_IST_BITS;
+}
+
+struct delivery {
+	struct kvmi_recs recs;
+	unsigned int retry;	/* the event that is answered so */
+	unsigned int last;	/* the one after which the page is not restricted */
+};
+
+static uint8_t answer_delivery(struct kvmi_env *env, const struct kvmi_event *ev,
+			       void *arg)
+{
+	struct delivery *d = arg;
+
+	kvmi_record(env, ev, &d->recs);
+	if (d->recs.nr == d->last)
+		set_access(env, TSS_PAGE, KVMI_ACCESS_ALL);
+
+	return d->recs.nr == d->retry ? RETRY : CONTINUE;
+}
+
+/* RETRY begins the delivery again; what was let do before is not any more. */
+TEST_F_TIMEOUT(pf, delivery_again, KVMI_TEST_TIMEOUT)
+{
+	static const uint8_t want[2][4] = { { R, W }, { R, W, R, W } };
+	struct kvmi_env *env = &self->env;
+	uint64_t result;
+	unsigned int i, j;
+
+	vm_install_exception_handler(env->vm, UD_VECTOR, skip_ud);
+	set_tss(env);
+	for (i = 0; i < 2; i++) {
+		struct delivery d = { .retry = i ? 2 : 0, .last = i ? 4 : 2 };
+
+		set_access(env, TSS_PAGE, X);
+		kvmi_env_access(env, 0, kvmi_insn_ud, 0, 0, answer_delivery, &d,
+				&result);
+		TEST_ASSERT_EQ(result, 0x600d);
+		TEST_ASSERT(d.recs.nr == d.last, "%u events", d.recs.nr);
+		for (j = 0; j < d.last; j++)
+			TEST_ASSERT(d.recs.ev[j].pf.access == want[i][j],
+				    "event %u: access %u", j,
+				    d.recs.ev[j].pf.access);
+	}
+}
+
 TEST_F_TIMEOUT(pf, segment_load, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
