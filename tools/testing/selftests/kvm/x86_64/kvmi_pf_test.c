@@ -986,6 +986,78 @@ TEST_F_TIMEOUT(pf, delivery_again, KVMI_TEST_TIMEOUT)
 	}
 }
 
+/* Behind the TSS: movups (%rsi), %xmm0; ret */
+#define TSS_CODE	0x400
+static const uint8_t tss_code[] = { 0x0f, 0x10, 0x06, 0xc3 };
+
+static void stay(struct ex_regs *regs)
+{
+}
+
+/* The VMM has an exception delivered while the tool thinks. */
+static void inject_ud(struct kvmi_runner *r)
+{
+	struct kvm_vcpu_events events;
+
+	kvmi_runner_kick(r);
+	kvmi_runner_wait_exit(r);
+	TEST_ASSERT_EQ(r->err, EINTR);
+	vcpu_events_get(r->vcpu, &events);
+	events.exception.injected = 1;
+	events.exception.nr = UD_VECTOR;
+	events.exception.has_error_code = 0;
+	vcpu_events_set(r->vcpu, &events);
+	kvmi_runner_go(r);
+}
+
+/* What that accesses is its own, and so is the answer to each event. */
+TEST_F_TIMEOUT(pf, delivery_between, KVMI_TEST_TIMEOUT)
+{
+	static const struct {
+		unsigned int page;
+		uint8_t access;
+	} want[] = {
+		/* code and operand; the exception */
+		{ TSS_PAGE, X }, { 4, R }, { TSS_PAGE, R },
+		/* once more, and the return */
+		{ TSS_PAGE, X }, { 4, R }, { TSS_PAGE, X },
+	};
+	struct kvmi_env *env = &self->env;
+	struct kvmi_runner *r = &env->run[0];
+	struct kvmi_event ev;
+	unsigned int i;
+
+	if (!kvmi_can_step(&env->tool))
+		SKIP(return, "the CPU cannot step");
+
+	vm_install_exception_handler(env->vm, UD_VECTOR, stay);
+	set_tss(env);
+	memcpy(kvmi_hva(env, TSS_PAGE, TSS_CODE), tss_code, sizeof(tss_code));
+	set_access(env, TSS_PAGE, W);
+	set_access(env, 4, X);
+	kvmi_runner_do(r, kvmi_insn_exec, kvmi_gva(TSS_PAGE, TSS_CODE),
+		       kvmi_gva(4, 0));
+
+	for (i = 0; i < ARRAY_SIZE(want); i++) {
+		kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &ev);
+		TEST_ASSERT(ev.pf.gpa / PAGE_SIZE == kvmi_gpa(want[i].page, 0) / PAGE_SIZE &&
+			    ev.pf.access == want[i].access,
+			    "event %u: gpa %#llx access %u", i, ev.pf.gpa,
+			    ev.pf.access);
+		TEST_ASSERT(ev.common.arch.regs.rip == kvmi_gva(TSS_PAGE, TSS_CODE) +
+						       (i == 5 ? 3 : 0),
+			    "event %u: rip %#llx", i, ev.common.arch.regs.rip);
+		if (i == 1)
+			inject_ud(r);
+		/* The handler's return reads the frame that is in that page. */
+		if (i == 2)
+			set_access(env, TSS_PAGE, R | W);
+		kvmi_reply(&env->tool, &ev, CONTINUE);
+	}
+	kvmi_runner_wait(r);
+	kvmi_no_event(&env->tool);
+}
+
 TEST_F_TIMEOUT(pf, segment_load, KVMI_TEST_TIMEOUT)
 {
 	struct kvmi_env *env = &self->env;
