@@ -422,6 +422,8 @@ static u16 kvmi_0f_accesses(const struct kvmi_decoder *d)
 
 	switch (d->op) {
 	case 0x00:		/* SLDT, STR, LLDT, LTR, VERR, VERW */
+		if (ext == 6)	/* LKGS */
+			return d->rep == 0xf2 ? MEM_R : 0;
 		return ext < 2 ? MEM_W : ext < 6 ? MEM_R : 0;
 	case 0x01:		/* SGDT, SIDT, LGDT, LIDT, SMSW, RSTORSSP, LMSW */
 		if (ext == 2 || ext == 3 || ext == 6)
@@ -429,6 +431,10 @@ static u16 kvmi_0f_accesses(const struct kvmi_decoder *d)
 		if (ext == 5)
 			return d->rep == 0xf3 ? MEM_RW : 0;
 		return ext < 5 ? MEM_W : 0;
+	case 0x1a:		/* BNDMOV, which may be a NOP */
+		return d->has_66 ? MEM_R | MAYBE : 0;
+	case 0x1b:
+		return d->has_66 ? MEM_W | MAYBE : 0;
 	case 0x02 ... 0x03:	/* LAR, LSL */
 	case 0x0f:		/* 3DNow! */
 	case 0x40 ... 0x4f:
@@ -958,6 +964,8 @@ static u16 kvmi_0f_bytes(const struct kvmi_decoder *d)
 		return 2;
 	case 0x01:		/* SGDT and so on */
 		return ext < 4 ? (d->is_64bit ? 10 : 6) : ext == 5 ? 8 : 2;
+	case 0x1a ... 0x1b:	/* BNDMOV */
+		return d->is_64bit ? 16 : 8;
 	case 0x90 ... 0x9f:
 		return d->has_vex ? kvmi_kmov_bytes(d) : 1;
 	case 0xae:
@@ -1182,6 +1190,7 @@ static void kvmi_decode_stack(struct kvmi_decoder *d, u16 accesses)
 static void kvmi_decode_frame(struct kvmi_decoder *d)
 {
 	u8 size = kvmi_stack_bytes(d);
+	u16 room;
 	u8 level;
 
 	switch (d->op) {
@@ -1194,13 +1203,24 @@ static void kvmi_decode_frame(struct kvmi_decoder *d)
 		return;
 	}
 
-	kvmi_next_number(d, 2);
+	room = (u16)kvmi_next_number(d, 2);
 	level = kvmi_next_byte(d) & 0x1f;
 	if (level > 1)
 		kvmi_add_stack(d, VCPU_REGS_RBP, -(level - 1) * size,
 			       (level - 1) * size, KVMI_PAGE_ACCESS_R);
 	kvmi_add_stack(d, VCPU_REGS_RSP, -(level + 1) * size, (level + 1) * size,
 		       KVMI_PAGE_ACCESS_W);
+	/* It makes sure that the new top of the stack could be written to. */
+	if (room)
+		kvmi_add_stack(d, VCPU_REGS_RSP, -(level + 1) * size - room, size,
+			       KVMI_PAGE_ACCESS_W)->certain = false;
+}
+
+/* UMONITOR has its address in any register. */
+static bool kvmi_is_umonitor(const struct kvmi_decoder *d)
+{
+	return d->op == 0xae && d->rep == 0xf3 && kvmi_modrm_is_reg(d) &&
+	       kvmi_modrm_ext(d) == 6;
 }
 
 /* MONITOR, MONITORX and CLZERO, which clears a cache line */
@@ -1210,7 +1230,15 @@ static void kvmi_decode_rax(struct kvmi_decoder *d)
 	u64 ea = kvmi_reg(d, VCPU_REGS_RAX);
 	struct kvmi_operand *operand;
 
-	if (d->map != MAP_0F || d->op != 0x01 || d->has_vex)
+	if (d->map != MAP_0F || d->has_vex)
+		return;
+
+	if (kvmi_is_umonitor(d))
+		kvmi_add_operand(d, seg,
+				 kvmi_reg(d, X86_MODRM_RM(d->modrm) |
+					     (d->rex & REX_B ? 8 : 0)),
+				 1, KVMI_PAGE_ACCESS_R);
+	if (d->op != 0x01)
 		return;
 
 	switch (d->modrm) {

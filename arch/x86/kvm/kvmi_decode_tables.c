@@ -593,6 +593,8 @@ static void kvmi_decode_0f_tables(struct kvmi_decoder *d)
 		if (ext >= 2 && ext <= 5)
 			kvmi_add_descriptor(d, kvmi_modrm_selector(d),
 					    ext == 3 ? MARK_BUSY : MARK_NONE);
+		if (ext == 6 && d->rep == 0xf2)	/* LKGS */
+			kvmi_add_descriptor(d, kvmi_modrm_selector(d), MARK_ACCESSED);
 		return;
 	case 0x02 ... 0x03:	/* LAR, LSL */
 		kvmi_add_descriptor(d, kvmi_modrm_selector(d), MARK_NONE);

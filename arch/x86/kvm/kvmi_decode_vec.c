@@ -143,12 +143,30 @@ static u8 kvmi_float_bytes(const struct kvmi_decoder *d)
 	return d->rep == 0xf3 ? 4 : d->rep == 0xf2 ? 8 : d->vec_bytes;
 }
 
+/* EVEX: conversions between elements of 32 and 64 bits, in either direction */
+static u8 kvmi_evex_conversion_bytes(const struct kvmi_decoder *d)
+{
+	bool is_between_sizes = d->op == 0x7a || d->op == 0xe6 ?
+				d->rep == 0xf3 || d->has_66 : d->has_66;
+
+	if (d->op == 0x7b && d->rep)
+		return kvmi_gpr_bytes(d);
+	if (d->op < 0x7a && d->rep)
+		return kvmi_float_bytes(d);
+	if (d->op == 0xe6 && d->rep != 0xf3)
+		return d->vec_bytes;
+
+	return is_between_sizes && !kvmi_is_wide(d) ? d->vec_bytes / 2 :
+						      d->vec_bytes;
+}
+
 static u8 kvmi_0f_vec_bytes(const struct kvmi_decoder *d)
 {
 	u8 full = d->vec_bytes;
 
 	switch (d->op) {
 	case 0x10 ... 0x11:
+	case 0x2b:
 	case 0x51 ... 0x59:
 	case 0x5c ... 0x5f:
 	case 0xc2:
@@ -168,7 +186,8 @@ static u8 kvmi_0f_vec_bytes(const struct kvmi_decoder *d)
 	case 0x7e:
 		return d->rep ? 8 : kvmi_gpr_bytes(d);
 	case 0x78 ... 0x7b:	/* conversions; VMREAD and VMWRITE */
-		return d->has_vex ? 0 : 8;
+		return d->has_evex ? kvmi_evex_conversion_bytes(d) :
+				     d->is_64bit ? 8 : 4;
 	case 0xc4:		/* PINSRW */
 		return 2;
 	case 0xd1 ... 0xd3:	/* shifts by a number */
@@ -179,11 +198,10 @@ static u8 kvmi_0f_vec_bytes(const struct kvmi_decoder *d)
 		return 8;
 	case 0xe6:		/* conversions of doubles */
 		if (d->has_evex)
-			return 0;
+			return kvmi_evex_conversion_bytes(d);
 		return d->rep == 0xf3 ? full / 2 : full;
 	case 0x14 ... 0x15:	/* without a prefix, SSE's all the same */
 	case 0x28 ... 0x29:
-	case 0x2b:
 	case 0x5b:
 	case 0x7c ... 0x7d:
 	case 0xc6:
@@ -206,9 +224,9 @@ static u8 kvmi_0f38_vec_bytes(const struct kvmi_decoder *d)
 	switch (d->op) {
 	case 0x10 ... 0x12:
 	case 0x14 ... 0x15:
-		return d->rep == 0xf3 ? kvmi_widened_bytes(d) : 0;
+		return d->rep == 0xf3 ? kvmi_widened_bytes(d) : d->vec_bytes;
 	case 0x13:		/* and VCVTPH2PS */
-		return d->has_vex ? d->vec_bytes / 2 : 0;
+		return d->vec_bytes / 2;
 	case 0x20 ... 0x25:	/* PMOVSX, PMOVZX */
 	case 0x30 ... 0x35:
 		return kvmi_widened_bytes(d);
@@ -234,9 +252,20 @@ static u8 kvmi_0f38_vec_bytes(const struct kvmi_decoder *d)
 	case 0xf8:		/* MOVDIR64B, ENQCMD */
 		return 64;
 	case 0xdc ... 0xdf:
-		return d->rep == 0xf3 ? 64 : 0;
-	case 0xc8 ... 0xcd:	/* SHA */
-		return d->has_evex ? 0 : 16;
+		return d->rep == 0xf3 ? 64 : d->vec_bytes;
+	case 0x52 ... 0x53:	/* VP4DPWSSD */
+		return d->rep == 0xf2 ? 16 : d->vec_bytes;
+	case 0x2d:		/* numbers, with EVEX */
+	case 0x43:
+	case 0x4d:
+	case 0x4f:
+		return d->has_evex ? kvmi_element_bytes(d) : d->vec_bytes;
+	case 0xc8 ... 0xca:	/* SHA; also VEXP2 and its like */
+	case 0xcc:
+		return d->has_evex ? d->vec_bytes : 16;
+	case 0xcb:
+	case 0xcd:
+		return d->has_evex ? kvmi_element_bytes(d) : 16;
 	case 0x96 ... 0x98:	/* multiplying and adding */
 	case 0x9c:
 	case 0x9e:
@@ -275,7 +304,13 @@ static u8 kvmi_0f38_vec_bytes(const struct kvmi_decoder *d)
 		return kvmi_gpr_bytes(d);
 	}
 
-	return 0;
+	return kvmi_is_mmx(d) ? 8 : d->vec_bytes;
+}
+
+/* A number of 16, 32 or 64 bits */
+static u8 kvmi_number_bytes(const struct kvmi_decoder *d)
+{
+	return d->has_66 ? kvmi_element_bytes(d) : 2;
 }
 
 static u8 kvmi_0f3a_vec_bytes(const struct kvmi_decoder *d)
@@ -307,9 +342,17 @@ static u8 kvmi_0f3a_vec_bytes(const struct kvmi_decoder *d)
 		return 32;
 	case 0x1d:		/* VCVTPS2PH */
 		return d->vec_bytes / 2;
+	case 0x27:		/* numbers, with EVEX */
+	case 0x51:
+	case 0x55:
+	case 0x57:
+	case 0x67:
+		return d->has_evex ? kvmi_number_bytes(d) : d->vec_bytes;
+	case 0xc2:		/* VCMPPH, VCMPSH */
+		return d->rep ? 2 : d->vec_bytes;
 	}
 
-	return 0;
+	return kvmi_is_mmx(d) ? 8 : d->vec_bytes;
 }
 
 /* Exactly, or 0 if that is not known */

@@ -133,10 +133,11 @@ ROW(vcvtps2pd, "", "vcvtps2pd (%rdi), %ymm0", "", {{ A, R }}, .avx = true)
 ROW(xsave, "xor %eax, %eax; xor %edx, %edx; sub $512, %rdi", "xsave (%rdi)", "",
 	{{ A, RW }}, .avx = true)
 
-/* up to a mask, and one by one */
-ROW(maskmovdqu, "pcmpeqb %xmm2, %xmm2", "maskmovdqu %xmm2, %xmm0", "", {{ A, W }})
+/* up to a mask, and one by one, in any order */
+ROW(maskmovdqu, "pcmpeqb %xmm2, %xmm2", "maskmovdqu %xmm2, %xmm0", "", {{ A, W }},
+	.len = 15)
 ROW(vmaskmov, "vpcmpeqd %xmm2, %xmm2, %xmm2", "vmaskmovps (%rdi), %xmm2, %xmm0", "",
-	{{ A, R }}, .avx = true)
+	{{ A, R }}, .avx = true, .len = 15)
 ROW(vpgatherdd, "vpxor %xmm1, %xmm1, %xmm1; vpcmpeqd %ymm2, %ymm2, %ymm2",
 	"vpgatherdd %ymm2, (%rdi,%ymm1,4), %ymm0", "", {{ A, R }}, .avx2 = true)
 ROW(vpgatherqq, "sub %rdi, %rsi; vmovq %rsi, %xmm1; vpcmpeqd %xmm2, %xmm2, %xmm2",

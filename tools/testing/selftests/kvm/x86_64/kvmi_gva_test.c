@@ -46,6 +46,8 @@ struct row {
 	/* AMD leaves it open, for the two look the same or for KVM's sake */
 	bool open;
 	bool avx, avx2;
+	/* how far from there the first access may be */
+	unsigned int len;
 };
 
 #define FUNC(name, before, insn, after)					\
@@ -225,12 +227,15 @@ static int find_want(const struct row *row, const struct kvmi_event *ev,
 	bool may_be_open = row->open && host_cpu_is_amd && kvm_is_tdp_enabled();
 	int i;
 
-	for (i = 0; i < ARRAY_SIZE(row->want); i++)
+	for (i = 0; i < ARRAY_SIZE(row->want); i++) {
+		uint64_t distance = ev->pf.gpa - to_gpa(row->want[i].gva);
+
 		if ((row->want[i].access & ev->pf.access & ~access) &&
-		    to_gpa(row->want[i].gva) == ev->pf.gpa &&
-		    (row->want[i].gva == ev->pf.gva ||
+		    distance <= row->len &&
+		    (row->want[i].gva + distance == ev->pf.gva ||
 		     (may_be_open && ev->pf.gva == ~0ull)))
 			return i;
+	}
 
 	TEST_FAIL("%s: gpa %#llx gva %#llx access %u rip %#llx, instruction at %p",
 		  row->name, ev->pf.gpa, ev->pf.gva, ev->pf.access,
