@@ -98,11 +98,25 @@ static inline bool kvmi_modrm_is_reg(const struct kvmi_decoder *d)
 	return X86_MODRM_MOD(d->modrm) == 3;
 }
 
+/* What an instruction accesses */
+#define MEM_R		BIT(0)	/* the operand of its ModRM byte */
+#define MEM_W		BIT(1)
+#define MEM_RW		(MEM_R | MEM_W)
+#define PUSH		BIT(2)	/* below the top of the stack, writes */
+#define POP		BIT(3)	/* the top of the stack, reads */
+#define LEAVE		BIT(4)	/* the stack at RBP, reads */
+#define SI_R		BIT(5)	/* at RSI */
+#define DI_R		BIT(6)	/* at RDI, in ES */
+#define DI_W		BIT(7)
+#define ABS_R		BIT(8)	/* an address in the instruction */
+#define ABS_W		BIT(9)
+#define XLAT_R		BIT(10)	/* at RBX + AL */
+#define FRAME		BIT(11)	/* several places of the stack */
+#define MAYBE		BIT(12)	/* less than that, or nothing, or not always */
+
 /* kvmi_decode.c */
 s64 kvmi_next_number(struct kvmi_decoder *d, u8 size);
 u64 kvmi_reg(const struct kvmi_decoder *d, int reg);
-u8 kvmi_stack_bytes(const struct kvmi_decoder *d);
-u8 kvmi_gpr_bytes(const struct kvmi_decoder *d);
 int kvmi_operand_seg(const struct kvmi_decoder *d, int seg);
 struct kvmi_operand *kvmi_add_operand(struct kvmi_decoder *d, int seg, u64 ea,
 				      u16 size, u8 access);
@@ -110,6 +124,17 @@ struct kvmi_operand *kvmi_add_linear(struct kvmi_decoder *d, gva_t gva,
 				     u16 size, u8 access);
 struct kvmi_operand *kvmi_add_stack(struct kvmi_decoder *d, int reg, s64 disp,
 				    u16 size, u8 access);
+
+/* kvmi_decode_ops.c */
+u16 kvmi_accesses(const struct kvmi_decoder *d);
+bool kvmi_has_modrm(const struct kvmi_decoder *d);
+bool kvmi_is_string(const struct kvmi_decoder *d);
+bool kvmi_is_empty_string(const struct kvmi_decoder *d);
+bool kvmi_is_short_near(const struct kvmi_decoder *d);
+u8 kvmi_immediate_bytes(const struct kvmi_decoder *d);
+u8 kvmi_stack_bytes(const struct kvmi_decoder *d);
+u8 kvmi_gpr_bytes(const struct kvmi_decoder *d);
+u16 kvmi_memory_bytes(const struct kvmi_decoder *d);
 
 /* kvmi_decode_vec.c */
 bool kvmi_is_gather(const struct kvmi_decoder *d);

@@ -5,9 +5,9 @@
  * That is the descriptor of a segment, which may lead through a gate to another
  * one, the gates of interrupts, the stacks that the TSS has for both, its map of
  * ports, and the bit in a descriptor that says that it was used (SDM vol. 3,
- * chapters 3 and 6; APM vol. 2, chapters 4 and 8).  An exception that the instruction raises is not
- * one of its accesses; the same is looked up when it is delivered.  Task switches
- * are KVM's own.
+ * chapters 3 and 6; APM vol. 2, chapters 4 and 8).  An exception that the
+ * instruction raises is not one of its accesses; the same is looked up when it is
+ * delivered.  Task switches are KVM's own.
  *
  * What there is depends on selectors, which are read from where the instruction
  * is going to read them.  Checks are left out.  Where the instruction faults
@@ -26,16 +26,15 @@
 #define DESC_IS_SEGMENT(desc)	((desc) & BIT_ULL(44))
 #define DESC_ACCESSED		BIT_ULL(40)
 #define DESC_DPL(desc)		((desc) >> 45 & 3)
-#define DESC_BASE(desc)		((u32)(((desc) >> 16 & 0xffffff) | \
-				       ((desc) >> 32 & 0xff000000)))
+/* Of code */
+#define DESC_CONFORMING		BIT_ULL(42)
 /* Of a gate */
 #define GATE_SELECTOR(desc)	((u16)((desc) >> 16))
 #define GATE_IST(desc)		((desc) >> 32 & 7)
-
-#define DESC_CONFORMING		BIT_ULL(42)
-#define GATE_TASK		5
 #define GATE_PARAMS(desc)	((desc) >> 32 & 0x1f)
-#define TSS_IS_32BIT		BIT(3)
+#define GATE_TASK		5
+
+#define TSS_IS_32BIT		BIT(3)	/* of its type */
 #define TSS_MAP_AT		102
 
 enum kvmi_mark {
@@ -94,6 +93,13 @@ static bool kvmi_is_long_mode(const struct kvmi_decoder *d)
 	return is_long_mode(d->vcpu);
 }
 
+static int kvmi_cpl(const struct kvmi_decoder *d)
+{
+	struct kvm_vcpu *vcpu = d->vcpu;
+
+	return kvm_x86_call(get_cpl)(vcpu);
+}
+
 static void kvmi_add_implicit(struct kvmi_decoder *d, gva_t gva, u16 size,
 			      u8 access)
 {
@@ -107,6 +113,11 @@ static void kvmi_add_implicit(struct kvmi_decoder *d, gva_t gva, u16 size,
 }
 
 /* ---- descriptors ---- */
+
+static u32 kvmi_descriptor_base(u64 desc)
+{
+	return (desc >> 16 & 0xffffff) | (desc >> 32 & 0xff000000);
+}
 
 static gva_t kvmi_descriptor_gva(const struct kvmi_decoder *d, u16 sel)
 {
@@ -206,7 +217,8 @@ static void kvmi_add_inner_stack(struct kvmi_decoder *d, u8 dpl, u16 size,
 	if (half < 8) {
 		sel = 0;
 		kvmi_read_guest(d, gva + half, &sel, 2, PFERR_IMPLICIT_ACCESS);
-		top += DESC_BASE(kvmi_add_descriptor(d, sel, MARK_ACCESSED));
+		top += kvmi_descriptor_base(kvmi_add_descriptor(d, sel,
+								MARK_ACCESSED));
 	}
 	kvmi_add_tss_frame(d, is_aligned ? ALIGN_DOWN(top, 16) : top, size);
 }
@@ -217,7 +229,7 @@ static void kvmi_add_inner_stack(struct kvmi_decoder *d, u8 dpl, u16 size,
 static bool kvmi_has_inner_stack(const struct kvmi_decoder *d, u64 code)
 {
 	return !(code & DESC_CONFORMING) &&
-	       DESC_DPL(code) < kvm_x86_call(get_cpl)(d->vcpu);
+	       DESC_DPL(code) < kvmi_cpl(d);
 }
 
 /* Old stack, parameters that are copied from there, and where to return to */
@@ -320,7 +332,7 @@ static void kvmi_decode_far_ret(struct kvmi_decoder *d, u16 release)
 
 	sel = kvmi_operand_selector(d, kvmi_add_popped(d, 0, 2 * size), size);
 	kvmi_add_descriptor(d, sel, MARK_ACCESSED);
-	if ((sel & 3) <= kvm_x86_call(get_cpl)(d->vcpu))
+	if ((sel & 3) <= kvmi_cpl(d))
 		return;
 
 	sel = kvmi_operand_selector(d, kvmi_add_popped(d, 2 * size + release,
@@ -335,7 +347,7 @@ static bool kvmi_pops_vm86(const struct kvmi_decoder *d,
 	u32 flags = 0;
 
 	if (kvmi_is_long_mode(d) || d->op_bytes != 4 ||
-	    kvm_x86_call(get_cpl)(d->vcpu))
+	    kvmi_cpl(d))
 		return false;
 
 	kvmi_read_guest(d, popped->gva + 2 * 4, &flags, sizeof(flags), 0);
@@ -357,7 +369,7 @@ static void kvmi_decode_iret(struct kvmi_decoder *d)
 	}
 
 	sel = kvmi_operand_selector(d, popped, size);
-	has_stack = d->is_64bit || (sel & 3) > kvm_x86_call(get_cpl)(d->vcpu);
+	has_stack = d->is_64bit || (sel & 3) > kvmi_cpl(d);
 	kvmi_add_descriptor(d, sel, MARK_ACCESSED);
 	if (!has_stack)
 		return;
@@ -521,7 +533,7 @@ static void kvmi_decode_ports(struct kvmi_decoder *d)
 	u16 port, map = 0;
 
 	if (!kvmi_port(d, &port) || !is_protmode(d->vcpu) ||
-	    (!(flags & X86_EFLAGS_VM) && kvm_x86_call(get_cpl)(d->vcpu) <=
+	    (!(flags & X86_EFLAGS_VM) && kvmi_cpl(d) <=
 	     (flags & X86_EFLAGS_IOPL) >> X86_EFLAGS_IOPL_BIT))
 		return;
 
