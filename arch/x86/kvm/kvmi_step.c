@@ -274,3 +274,4 @@ void __kvmi_step_emulated(struct kvm_vcpu *vcpu)
 	/* KVM emulates several in a row until there are events to look for. */
 	kvm_make_request(KVM_REQ_EVENT, vcpu);
 }
+EXPORT_SYMBOL_GPL(__kvmi_step_emulated);
