@@ -166,9 +166,9 @@ static u16 kvmi_0f_accesses(const struct kvmi_decoder *d)
 			return d->rep == 0xf3 ? MEM_RW : 0;
 		return ext < 5 ? MEM_W : 0;
 	case 0x1a:		/* BNDMOV, which may be a NOP */
-		return d->has_66 ? MEM_R | MAYBE : 0;
+		return d->has_66 && !d->rep ? MEM_R | MAYBE : 0;
 	case 0x1b:
-		return d->has_66 ? MEM_W | MAYBE : 0;
+		return d->has_66 && !d->rep ? MEM_W | MAYBE : 0;
 	case 0x02 ... 0x03:	/* LAR, LSL */
 	case 0x0f:		/* 3DNow! */
 	case 0x40 ... 0x4f:
