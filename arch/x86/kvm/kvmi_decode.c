@@ -438,7 +438,7 @@ static void kvmi_decode_address(struct kvmi_decoder *d, u16 accesses,
 {
 	u8 mod = X86_MODRM_MOD(d->modrm);
 	u8 rm = X86_MODRM_RM(d->modrm);
-	int base = rm | (d->rex & REX_B ? 8 : 0);
+	int base = kvmi_modrm_rm_nr(d);
 	bool rip_relative = false;
 
 	if (rm == 4) {
@@ -473,14 +473,13 @@ static void kvmi_decode_address(struct kvmi_decoder *d, u16 accesses,
 /* BT and its relatives with a register go far away from their operand. */
 static s64 kvmi_bit_offset(const struct kvmi_decoder *d)
 {
-	int reg = kvmi_modrm_ext(d) | (d->rex & REX_R ? 8 : 0);
 	s64 bit;
 
 	if (d->map != MAP_0F || d->has_vex ||
 	    (d->op != 0xa3 && d->op != 0xab && d->op != 0xb3 && d->op != 0xbb))
 		return 0;
 
-	bit = sign_extend64(kvmi_reg(d, reg), 8 * d->op_bytes - 1);
+	bit = sign_extend64(kvmi_reg(d, kvmi_modrm_reg_nr(d)), 8 * d->op_bytes - 1);
 
 	return (bit >> (ilog2(d->op_bytes) + 3)) * d->op_bytes;
 }
@@ -529,9 +528,8 @@ static void kvmi_decode_memory(struct kvmi_decoder *d, u16 accesses)
 	/* MOVDIR64B, ENQCMD: the destination is in a register. */
 	if (d->map == MAP_0F38 && d->op == 0xf8)
 		kvmi_add_operand(d, VCPU_SREG_ES,
-				 kvmi_reg(d, kvmi_modrm_ext(d) |
-					     (d->rex & REX_R ? 8 : 0)),
-				 64, KVMI_PAGE_ACCESS_W);
+				 kvmi_reg(d, kvmi_modrm_reg_nr(d)), 64,
+				 KVMI_PAGE_ACCESS_W);
 }
 
 static void kvmi_decode_stack(struct kvmi_decoder *d, u16 accesses)
@@ -580,40 +578,27 @@ static void kvmi_decode_frame(struct kvmi_decoder *d)
 			       KVMI_PAGE_ACCESS_W)->certain = false;
 }
 
-/* UMONITOR has its address in any register. */
-static bool kvmi_is_umonitor(const struct kvmi_decoder *d)
+/* MONITOR and its like read what they are to watch, CLZERO clears a cache line. */
+static void kvmi_decode_monitor(struct kvmi_decoder *d)
 {
-	return d->op == 0xae && d->rep == 0xf3 && kvmi_modrm_is_reg(d) &&
-	       kvmi_modrm_ext(d) == 6;
-}
-
-/* MONITOR, MONITORX and CLZERO, which clears a cache line */
-static void kvmi_decode_rax(struct kvmi_decoder *d)
-{
-	int seg = kvmi_operand_seg(d, VCPU_SREG_DS);
-	u64 ea = kvmi_reg(d, VCPU_REGS_RAX);
 	struct kvmi_operand *operand;
+	int seg;
 
-	if (d->map != MAP_0F || d->has_vex)
+	if (d->map != MAP_0F || d->has_vex || !kvmi_modrm_is_reg(d))
 		return;
 
-	if (kvmi_is_umonitor(d))
-		kvmi_add_operand(d, seg,
-				 kvmi_reg(d, X86_MODRM_RM(d->modrm) |
-					     (d->rex & REX_B ? 8 : 0)),
-				 1, KVMI_PAGE_ACCESS_R);
-	if (d->op != 0x01)
-		return;
-
-	switch (d->modrm) {
-	case 0xc8:
-	case 0xfa:
-		kvmi_add_operand(d, seg, ea, 1, KVMI_PAGE_ACCESS_R);
-		return;
-	case 0xfc:
-		operand = kvmi_add_operand(d, seg, ea, 64, KVMI_PAGE_ACCESS_W);
+	seg = kvmi_operand_seg(d, VCPU_SREG_DS);
+	if (d->op == 0xae && d->rep == 0xf3 && kvmi_modrm_ext(d) == 6) {
+		/* UMONITOR: in any register */
+		kvmi_add_operand(d, seg, kvmi_reg(d, kvmi_modrm_rm_nr(d)), 1,
+				 KVMI_PAGE_ACCESS_R);
+	} else if (d->op == 0x01 && (d->modrm == 0xc8 || d->modrm == 0xfa)) {
+		kvmi_add_operand(d, seg, kvmi_reg(d, VCPU_REGS_RAX), 1,
+				 KVMI_PAGE_ACCESS_R);
+	} else if (d->op == 0x01 && d->modrm == 0xfc) {
+		operand = kvmi_add_operand(d, seg, kvmi_reg(d, VCPU_REGS_RAX), 64,
+					   KVMI_PAGE_ACCESS_W);
 		operand->gva = ALIGN_DOWN(operand->gva, 64);
-		return;
 	}
 }
 
@@ -693,7 +678,7 @@ static bool kvmi_decode(struct kvmi_decoder *d, struct kvm_vcpu *vcpu)
 		kvmi_decode_string(d, accesses);
 	if (accesses & (ABS_R | ABS_W | XLAT_R))
 		kvmi_decode_direct(d, accesses);
-	kvmi_decode_rax(d);
+	kvmi_decode_monitor(d);
 	kvmi_decode_maskmov(d);
 	kvmi_decode_tables(d);
 

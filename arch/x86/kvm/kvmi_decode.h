@@ -98,6 +98,17 @@ static inline bool kvmi_modrm_is_reg(const struct kvmi_decoder *d)
 	return X86_MODRM_MOD(d->modrm) == 3;
 }
 
+/* The numbers of the registers that ModRM names, with what REX has of them */
+static inline u8 kvmi_modrm_reg_nr(const struct kvmi_decoder *d)
+{
+	return X86_MODRM_REG(d->modrm) | (d->rex & REX_R ? 8 : 0);
+}
+
+static inline u8 kvmi_modrm_rm_nr(const struct kvmi_decoder *d)
+{
+	return X86_MODRM_RM(d->modrm) | (d->rex & REX_B ? 8 : 0);
+}
+
 /* What an instruction accesses */
 #define MEM_R		BIT(0)	/* the operand of its ModRM byte */
 #define MEM_W		BIT(1)

@@ -82,8 +82,7 @@ static u16 kvmi_operand_selector(const struct kvmi_decoder *d,
 static u16 kvmi_modrm_selector(const struct kvmi_decoder *d)
 {
 	if (kvmi_modrm_is_reg(d))
-		return kvmi_reg(d, X86_MODRM_RM(d->modrm) |
-				   (d->rex & REX_B ? 8 : 0));
+		return kvmi_reg(d, kvmi_modrm_rm_nr(d));
 
 	return kvmi_operand_selector(d, &d->operands[0], 0);
 }
@@ -276,40 +275,30 @@ static u16 kvmi_far_selector(const struct kvmi_decoder *d)
 	return kvmi_operand_selector(d, &d->operands[0], offset);
 }
 
-static void kvmi_decode_far_call(struct kvmi_decoder *d, u16 sel)
+static void kvmi_decode_far(struct kvmi_decoder *d, u16 sel, bool is_call)
 {
 	u8 size = kvmi_is_long_mode(d) ? 8 : 4;
 
-	kvmi_add_far_target(d, sel, true);
+	kvmi_add_far_target(d, sel, is_call);
 	/* A gate decides how much. */
-	kvmi_add_stack(d, VCPU_REGS_RSP, -2 * size, 2 * size,
-		       KVMI_PAGE_ACCESS_W)->certain = false;
+	if (is_call)
+		kvmi_add_stack(d, VCPU_REGS_RSP, -2 * size, 2 * size,
+			       KVMI_PAGE_ACCESS_W)->certain = false;
 }
 
 static void kvmi_decode_far_mem(struct kvmi_decoder *d, bool is_call)
 {
-	if (kvmi_modrm_is_reg(d))
-		return;
-
-	if (is_call)
-		kvmi_decode_far_call(d, kvmi_far_selector(d));
-	else
-		kvmi_add_far_target(d, kvmi_far_selector(d), false);
+	if (!kvmi_modrm_is_reg(d))
+		kvmi_decode_far(d, kvmi_far_selector(d), is_call);
 }
 
 static void kvmi_decode_far_imm(struct kvmi_decoder *d, bool is_call)
 {
-	u16 sel;
-
 	if (d->is_64bit)
 		return;
 
 	kvmi_next_number(d, d->op_bytes);
-	sel = kvmi_next_number(d, 2);
-	if (is_call)
-		kvmi_decode_far_call(d, sel);
-	else
-		kvmi_add_far_target(d, sel, false);
+	kvmi_decode_far(d, kvmi_next_number(d, 2), is_call);
 }
 
 /* In parts, of which some may be left out */
@@ -443,10 +432,33 @@ static void kvmi_add_int(struct kvmi_decoder *d, u8 vector)
 		kvmi_add_int_frame(d, gate, code);
 }
 
-/* SVM does not step these; KVM injects them (svm/kvmi_step.c). */
-static void kvmi_decode_int(struct kvmi_decoder *d, u8 vector)
+/* Return: is it INT n, INT3 or INTO, and with what number? */
+static bool kvmi_int_vector(struct kvmi_decoder *d, u8 *vector)
 {
-	if (!boot_cpu_has(X86_FEATURE_SVM))
+	if (d->map != MAP_ONE_BYTE)
+		return false;
+
+	switch (d->op) {
+	case 0xcc:
+		*vector = BP_VECTOR;
+		return true;
+	case 0xcd:
+		*vector = kvmi_next_number(d, 1);
+		return true;
+	case 0xce:
+		*vector = OF_VECTOR;
+		return !d->is_64bit && (kvm_get_rflags(d->vcpu) & X86_EFLAGS_OF);
+	}
+
+	return false;
+}
+
+/* SVM does not step these; KVM injects them (svm/kvmi_step.c). */
+static void kvmi_decode_int(struct kvmi_decoder *d)
+{
+	u8 vector;
+
+	if (!boot_cpu_has(X86_FEATURE_SVM) && kvmi_int_vector(d, &vector))
 		kvmi_add_int(d, vector);
 }
 
@@ -468,7 +480,7 @@ void kvmi_decode_delivery(struct kvmi_decoder *d)
 
 /* ---- real mode ---- */
 
-/* There is a table of vectors, but none of descriptors. */
+/* There is a table of vectors, but none of descriptors; also virtual 8086 mode. */
 static void kvmi_decode_real_mode(struct kvmi_decoder *d)
 {
 	u8 size = d->op_bytes;
@@ -491,16 +503,6 @@ static void kvmi_decode_real_mode(struct kvmi_decoder *d)
 		return;
 	case 0xcf:		/* IRET */
 		kvmi_add_stack(d, VCPU_REGS_RSP, 0, 3 * size, KVMI_PAGE_ACCESS_R);
-		return;
-	case 0xcc:		/* INT3 */
-		kvmi_decode_int(d, BP_VECTOR);
-		return;
-	case 0xcd:		/* INT n */
-		kvmi_decode_int(d, kvmi_next_number(d, 1));
-		return;
-	case 0xce:		/* INTO */
-		if (kvm_get_rflags(d->vcpu) & X86_EFLAGS_OF)
-			kvmi_decode_int(d, OF_VECTOR);
 		return;
 	}
 }
@@ -526,15 +528,21 @@ static bool kvmi_port(struct kvmi_decoder *d, u16 *port)
 }
 
 /* Those that may not use all ports have a map in the TSS. */
-static void kvmi_decode_ports(struct kvmi_decoder *d)
+static bool kvmi_has_port_map(const struct kvmi_decoder *d)
 {
 	unsigned long flags = kvm_get_rflags(d->vcpu);
+
+	return is_protmode(d->vcpu) &&
+	       ((flags & X86_EFLAGS_VM) || kvmi_cpl(d) >
+		(flags & X86_EFLAGS_IOPL) >> X86_EFLAGS_IOPL_BIT);
+}
+
+static void kvmi_decode_ports(struct kvmi_decoder *d)
+{
 	struct kvm_segment tss;
 	u16 port, map = 0;
 
-	if (!kvmi_port(d, &port) || !is_protmode(d->vcpu) ||
-	    (!(flags & X86_EFLAGS_VM) && kvmi_cpl(d) <=
-	     (flags & X86_EFLAGS_IOPL) >> X86_EFLAGS_IOPL_BIT))
+	if (!kvmi_port(d, &port) || !kvmi_has_port_map(d))
 		return;
 
 	kvm_get_segment(d->vcpu, &tss, VCPU_SREG_TR);
@@ -580,16 +588,6 @@ static void kvmi_decode_one_byte_tables(struct kvmi_decoder *d)
 	case 0xcb:
 		kvmi_decode_far_ret(d, 0);
 		return;
-	case 0xcc:		/* INT3 */
-		kvmi_decode_int(d, BP_VECTOR);
-		return;
-	case 0xcd:
-		kvmi_decode_int(d, kvmi_next_number(d, 1));
-		return;
-	case 0xce:		/* INTO */
-		if (!d->is_64bit && (kvm_get_rflags(d->vcpu) & X86_EFLAGS_OF))
-			kvmi_decode_int(d, OF_VECTOR);
-		return;
 	case 0xcf:
 		kvmi_decode_iret(d);
 		return;
@@ -634,6 +632,7 @@ void kvmi_decode_tables(struct kvmi_decoder *d)
 		return;
 
 	kvmi_decode_ports(d);
+	kvmi_decode_int(d);
 	if (!kvmi_has_descriptors(d))
 		kvmi_decode_real_mode(d);
 	else if (d->map == MAP_ONE_BYTE)

@@ -266,24 +266,13 @@ static u8 kvmi_0f38_vec_bytes(const struct kvmi_decoder *d)
 	case 0xcb:
 	case 0xcd:
 		return d->has_evex ? kvmi_element_bytes(d) : 16;
-	case 0x96 ... 0x98:	/* multiplying and adding */
-	case 0x9c:
-	case 0x9e:
-	case 0xa6 ... 0xa8:
-	case 0xac:
-	case 0xae:
-	case 0xb6 ... 0xb8:
-	case 0xba:
-	case 0xbc:
-	case 0xbe:
-		return d->vec_bytes;
 	case 0x9a:
 	case 0xaa:
 		return d->rep == 0xf2 ? 16 : d->vec_bytes;
 	case 0x9b:
 	case 0xab:
 		return d->rep == 0xf2 ? 16 : kvmi_element_bytes(d);
-	case 0x99:		/* numbers */
+	case 0x99:		/* numbers, multiplied and added */
 	case 0x9d:
 	case 0x9f:
 	case 0xa9:
@@ -379,7 +368,7 @@ u16 kvmi_vec_operand_bytes(const struct kvmi_decoder *d)
 	if (d->is_broadcast)
 		return kvmi_element_bytes(d);
 
-	return kvmi_exact_vec_bytes(d) ?: (kvmi_is_mmx(d) ? 8 : d->vec_bytes);
+	return kvmi_exact_vec_bytes(d) ?: d->vec_bytes;
 }
 
 /* VCOMPRESS and VEXPAND: as many elements as the mask has bits, without gaps */
@@ -524,20 +513,21 @@ void kvmi_add_vec_operand(struct kvmi_decoder *d, int seg, u64 ea, u16 size,
  */
 void kvmi_decode_maskmov(struct kvmi_decoder *d)
 {
-	int seg = kvmi_operand_seg(d, VCPU_SREG_DS);
-	u64 ea = kvmi_reg(d, VCPU_REGS_RDI);
 	union kvmi_vec vec;
+	int seg;
+	u64 ea;
 
 	if (d->map != MAP_0F || d->op != 0xf7 || !kvmi_modrm_is_reg(d))
 		return;
 
+	seg = kvmi_operand_seg(d, VCPU_SREG_DS);
+	ea = kvmi_reg(d, VCPU_REGS_RDI);
 	if (kvmi_is_mmx(d)) {
 		kvmi_add_operand(d, seg, ea, 8, KVMI_PAGE_ACCESS_W)->certain = false;
 		return;
 	}
 
-	kvmi_get_vec(d->vcpu, X86_MODRM_RM(d->modrm) | (d->rex & REX_B ? 8 : 0),
-		     &vec);
+	kvmi_get_vec(d->vcpu, kvmi_modrm_rm_nr(d), &vec);
 	kvmi_add_elements(d, seg, ea, 16, 1, kvmi_signs(&vec, 16, 1),
 			  KVMI_PAGE_ACCESS_W);
 }
