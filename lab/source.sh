@@ -6,18 +6,29 @@
 #
 #	name	what it is, for messages
 #	dir	where everything of it goes, in build/
-#	patches	the patches and their series
+#	patches	the folders of patches, each with its series, in their order
 #	origin	the file that was fetched, once it is there
 #
 # and has a function unpack() that makes $dir/orig.tmp of $origin.  $dir/src is
 # then the source as it is built.  It is patched with quilt, so that is the
-# tool to change patches with.  Files that did not change are not written
-# again.
+# tool to change patches with: a patch's name there has its folder in front.
+# Files that did not change are not written again.
 
 # q DIR ARG...
 q()
 {
-	(cd "$1" && shift && QUILT_PATCHES=$patches quilt --quiltrc "$top/lab/quiltrc" "$@")
+	(cd "$1" && shift && QUILT_PATCHES=$top QUILT_SERIES=$dir/series \
+		quilt --quiltrc "$top/lab/quiltrc" "$@")
+}
+
+# all patches, one name a line
+list_patches()
+{
+	local folder
+
+	for folder in "${patches[@]}"; do
+		sed -n "s|^[^#]*patch\$|$folder/&|p" "$top/$folder/series"
+	done
 }
 
 update_source()
@@ -34,15 +45,16 @@ update_source()
 		mv "$dir/orig.tmp" "$dir/orig"
 		echo "$id" > "$dir/orig.id"
 	fi
-	id=$(cat "$dir/orig.id" "$patches"/series "$patches"/*.patch | sha256sum)
+	list_patches > "$dir/series"
+	id=$(cd "$top" && xargs cat "$dir/orig.id" "$dir/series" < "$dir/series" | sha256sum)
 	if [ "$id" != "$(cat "$dir/src.id" 2> /dev/null)" ]; then
 		rm -f "$dir/src.id"
-		echo "  TREE    applying $(grep -c 'patch$' "$patches/series") patches to it"
+		echo "  TREE    applying $(wc -l < "$dir/series") patches to it"
 		rm -rf "$dir/src.tmp"
 		cp -a "$dir/orig" "$dir/src.tmp"
 		# with no fuzz: some hunks fit in more than one function
 		q "$dir/src.tmp" push -a -q --fuzz=0 > "$dir/patch.log" 2>&1 ||
-			{ tail -n 20 "$dir/patch.log" >&2; die "the patches in ${patches#"$top"/} do not apply to $name"; }
+			{ tail -n 20 "$dir/patch.log" >&2; die "the patches in ${patches[*]} do not apply to $name"; }
 		mkdir -p "$dir/src"
 		rsync -rlpc --delete "$dir/src.tmp/" "$dir/src/"
 		rm -rf "$dir/src.tmp"
