@@ -30,7 +30,7 @@ help:
 	@echo "                (PATCH=name.patch: into that patch, for files no patch holds)"
 	@echo "make selftests  the kernel's own tests of KVM, static"
 	@echo "make tools      libkvmi and the kvmi command"
-	@echo "make qemu       a QEMU that connects to a tool by itself"
+	@echo "make qemu       the QEMU of lab/run, which also connects to a tool by itself"
 	@echo "make bochs      the Bochs of lab/run, which is later than Debian 12's"
 	@echo "make debug      a kernel with lockdep and KASAN, for lab/run -k"
 	@echo "make vanilla    the kernel without this project, for comparisons"
@@ -92,7 +92,7 @@ first-hour: kernel bochs
 	@lab/first-hour
 
 .PHONY: demo
-demo: kernel $(if $(filter qemu-object,$(VMM)),qemu) $(if $(filter intel,$(V)),bochs)
+demo: kernel $(if $(filter intel,$(V)),bochs) $(if $(filter amd/% %/qemu-object,$(V)/$(VMM)),qemu)
 	@lab/demo -v $(V) -w $(VMM)
 
 .PHONY: bench

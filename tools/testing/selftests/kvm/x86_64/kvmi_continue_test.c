@@ -1064,8 +1064,8 @@ static bool nmi_comes_soon(const struct row *row)
 }
 
 /*
- * Does the row run with interrupts on, and get one instead of an NMI?  In QEMU on a
- * busy host, an interrupt comes twice now and then, an NMI does not.
+ * Does the row run with interrupts on, and get one instead of an NMI?  Stock QEMU
+ * delivers an interrupt twice now and then, but not an NMI.
  */
 static bool has_irqs(const struct row *row)
 {
