@@ -12,11 +12,12 @@
  * that there would be no fault (kvmi_pf.c).
  *
  * Both need all that an instruction accesses, so what is in doubt belongs to it:
- * more than it accesses can be said here, less cannot.  An operand is too long
- * where the opcode does not tell its size at once, and is there although a mask
- * may leave it out (kvmi_decode_vec.c).  What the CPU accesses on behalf of the
- * instruction, such as descriptors, is in kvmi_decode_tables.c, and what opcodes
- * mean in kvmi_decode_ops.c.
+ * more than it accesses can be said here, less cannot, but for the little that
+ * kvmi.rst names ("Going on").  An operand is too long where the opcode does not
+ * tell its size at once, and is there although a mask may leave it out
+ * (kvmi_decode_vec.c).  What the CPU accesses on behalf of the instruction, such as
+ * descriptors, is in kvmi_decode_tables.c, and what opcodes mean in
+ * kvmi_decode_ops.c.
  *
  * KVM's emulator is of no use for it.  It knows a third of the instructions,
  * and it has a state, which must not be disturbed.
@@ -319,8 +320,33 @@ struct kvmi_operand *kvmi_add_operand(struct kvmi_decoder *d, int seg, u64 ea,
 			       access);
 }
 
+/* The size of addresses on the stack */
+static u8 kvmi_stack_ad_bytes(const struct kvmi_decoder *d)
+{
+	struct kvm_segment ss;
+
+	if (d->is_64bit)
+		return 8;
+
+	kvm_get_segment(d->vcpu, &ss, VCPU_SREG_SS);
+
+	return ss.db ? 4 : 2;
+}
+
 /**
- * kvmi_add_stack - the same, on the stack
+ * kvmi_stack_gva - a linear address on the stack
+ * @d: the instruction
+ * @reg: the register that points to it, VCPU_REGS_RSP or VCPU_REGS_RBP
+ * @disp: the distance from there, in bytes
+ */
+gva_t kvmi_stack_gva(const struct kvmi_decoder *d, int reg, s64 disp)
+{
+	return kvmi_linear(d, VCPU_SREG_SS, kvmi_reg(d, reg) + disp,
+			   kvmi_stack_ad_bytes(d));
+}
+
+/**
+ * kvmi_add_stack - an operand on the stack
  * @d: the instruction
  * @reg: the register that points to it, VCPU_REGS_RSP or VCPU_REGS_RBP
  * @disp: the distance from there, in bytes
@@ -333,15 +359,9 @@ struct kvmi_operand *kvmi_add_stack(struct kvmi_decoder *d, int reg, s64 disp,
 				    u16 size, u8 access)
 {
 	u64 ea = kvmi_reg(d, reg) + disp;
+	u8 ad_bytes = kvmi_stack_ad_bytes(d);
 	struct kvmi_operand *operand;
-	struct kvm_segment ss;
-	u8 ad_bytes = 8;
 	u32 left;
-
-	if (!d->is_64bit) {
-		kvm_get_segment(d->vcpu, &ss, VCPU_SREG_SS);
-		ad_bytes = ss.db ? 4 : 2;
-	}
 
 	operand = kvmi_add_linear(d, kvmi_linear(d, VCPU_SREG_SS, ea, ad_bytes),
 				  size, access);
@@ -521,7 +541,7 @@ static void kvmi_decode_memory(struct kvmi_decoder *d, u16 accesses)
 	if (kvmi_is_short_near(d))
 		d->vague = true;
 	operand = kvmi_add_operand(d, seg, addr.ea, kvmi_memory_bytes(d), access);
-	operand->certain = !(accesses & MAYBE);
+	operand->certain = !(accesses & MAYBE) && !d->vague;
 	if (kvmi_reads_xsave_header(d, accesses))
 		kvmi_add_linear(d, operand->gva + XSAVE_HEADER_AT, 8,
 				KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W)->certain = false;
@@ -535,6 +555,7 @@ static void kvmi_decode_memory(struct kvmi_decoder *d, u16 accesses)
 static void kvmi_decode_stack(struct kvmi_decoder *d, u16 accesses)
 {
 	u8 size = kvmi_stack_bytes(d);
+	struct kvmi_operand *operand;
 
 	if (kvmi_is_short_near(d)) {
 		d->vague = true;
@@ -542,10 +563,13 @@ static void kvmi_decode_stack(struct kvmi_decoder *d, u16 accesses)
 	}
 
 	if (accesses & PUSH)
-		kvmi_add_stack(d, VCPU_REGS_RSP, -size, size, KVMI_PAGE_ACCESS_W);
+		operand = kvmi_add_stack(d, VCPU_REGS_RSP, -size, size,
+					 KVMI_PAGE_ACCESS_W);
 	else
-		kvmi_add_stack(d, accesses & LEAVE ? VCPU_REGS_RBP : VCPU_REGS_RSP,
-			       0, size, KVMI_PAGE_ACCESS_R);
+		operand = kvmi_add_stack(d, accesses & LEAVE ? VCPU_REGS_RBP :
+							       VCPU_REGS_RSP,
+					 0, size, KVMI_PAGE_ACCESS_R);
+	operand->certain = !d->vague;
 }
 
 /* PUSHA, POPA and ENTER, which copies pointers to the frames around its own */

@@ -133,6 +133,7 @@ struct kvmi_operand *kvmi_add_operand(struct kvmi_decoder *d, int seg, u64 ea,
 				      u16 size, u8 access);
 struct kvmi_operand *kvmi_add_linear(struct kvmi_decoder *d, gva_t gva,
 				     u16 size, u8 access);
+gva_t kvmi_stack_gva(const struct kvmi_decoder *d, int reg, s64 disp);
 struct kvmi_operand *kvmi_add_stack(struct kvmi_decoder *d, int reg, s64 disp,
 				    u16 size, u8 access);
 

@@ -64,7 +64,9 @@ static u16 kvmi_one_byte_accesses(const struct kvmi_decoder *d)
 	case 0x60 ... 0x61:	/* PUSHA, POPA */
 		return d->is_64bit ? 0 : FRAME;
 	case 0x63:		/* MOVSXD, ARPL */
-		return d->is_64bit ? MEM_R : MEM_RW;
+		if (!d->is_64bit)
+			return MEM_RW;
+		return d->op_bytes == 2 ? MEM_R | MAYBE : MEM_R;
 	case 0x6c ... 0x6d:	/* INS, OUTS */
 		return DI_W;
 	case 0x6e ... 0x6f:
@@ -177,6 +179,7 @@ static u16 kvmi_0f_accesses(const struct kvmi_decoder *d)
 	case 0xb6 ... 0xb8:
 	case 0xbc ... 0xbf:
 		return MEM_R;
+	case 0x60 ... 0x62:	/* PUNPCKL, half of a register of MMX */
 	case 0xb2:		/* LSS, LFS, LGS */
 	case 0xb4 ... 0xb5:
 		return MEM_R | MAYBE;
@@ -226,7 +229,8 @@ static u16 kvmi_0f_accesses(const struct kvmi_decoder *d)
 	case 0x28:
 	case 0x2a:
 	case 0x2c ... 0x2f:
-	case 0x50 ... 0x76:
+	case 0x50 ... 0x5f:
+	case 0x63 ... 0x76:
 	case 0x79 ... 0x7d:
 	case 0xc2:
 	case 0xc4:

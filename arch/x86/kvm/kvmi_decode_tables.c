@@ -67,15 +67,21 @@ static bool kvmi_read_guest(const struct kvmi_decoder *d, gva_t gva, void *to,
 	return true;
 }
 
-/* The selector that is part of an operand; a null one if it cannot be read */
-static u16 kvmi_operand_selector(const struct kvmi_decoder *d,
-				 const struct kvmi_operand *operand, u8 offset)
+/* A selector; a null one if it cannot be read */
+static u16 kvmi_read_selector(const struct kvmi_decoder *d, gva_t gva)
 {
 	u16 sel = 0;
 
-	kvmi_read_guest(d, operand->gva + offset, &sel, sizeof(sel), 0);
+	kvmi_read_guest(d, gva, &sel, sizeof(sel), 0);
 
 	return sel;
+}
+
+/* The selector that is part of an operand */
+static u16 kvmi_operand_selector(const struct kvmi_decoder *d,
+				 const struct kvmi_operand *operand, u8 offset)
+{
+	return kvmi_read_selector(d, operand->gva + offset);
 }
 
 /* The operand of ModRM is the first if there is one. */
@@ -302,36 +308,38 @@ static void kvmi_decode_far_imm(struct kvmi_decoder *d, bool is_call)
 }
 
 /* In parts, of which some may be left out */
-static struct kvmi_operand *kvmi_add_popped(struct kvmi_decoder *d, u16 disp,
-					    u16 size)
+static void kvmi_add_popped(struct kvmi_decoder *d, u32 disp, u16 size)
 {
-	struct kvmi_operand *operand;
+	kvmi_add_stack(d, VCPU_REGS_RSP, disp, size, KVMI_PAGE_ACCESS_R)->certain = false;
+}
 
-	operand = kvmi_add_stack(d, VCPU_REGS_RSP, disp, size, KVMI_PAGE_ACCESS_R);
-	operand->certain = false;
+/* A selector behind something else of the same size, and its descriptor */
+static u16 kvmi_add_popped_selector(struct kvmi_decoder *d, u32 disp)
+{
+	u16 sel = kvmi_read_selector(d, kvmi_stack_gva(d, VCPU_REGS_RSP,
+						       disp + d->op_bytes));
 
-	return operand;
+	kvmi_add_descriptor(d, sel, MARK_ACCESSED);
+
+	return sel;
 }
 
 /* Offset and selector, and for a return to less privilege the same of a stack */
 static void kvmi_decode_far_ret(struct kvmi_decoder *d, u16 release)
 {
 	u8 size = d->op_bytes;
-	u16 sel;
+	u32 old_stack = 2 * size + release;
 
-	sel = kvmi_operand_selector(d, kvmi_add_popped(d, 0, 2 * size), size);
-	kvmi_add_descriptor(d, sel, MARK_ACCESSED);
-	if ((sel & 3) <= kvmi_cpl(d))
+	kvmi_add_popped(d, 0, 2 * size);
+	if ((kvmi_add_popped_selector(d, 0) & 3) <= kvmi_cpl(d))
 		return;
 
-	sel = kvmi_operand_selector(d, kvmi_add_popped(d, 2 * size + release,
-						       2 * size), size);
-	kvmi_add_descriptor(d, sel, MARK_ACCESSED);
+	kvmi_add_popped(d, old_stack, 2 * size);
+	kvmi_add_popped_selector(d, old_stack);
 }
 
 /* Return: does the kernel return to the virtual 8086 mode? */
-static bool kvmi_pops_vm86(const struct kvmi_decoder *d,
-			   const struct kvmi_operand *popped)
+static bool kvmi_pops_vm86(const struct kvmi_decoder *d)
 {
 	u32 flags = 0;
 
@@ -339,32 +347,29 @@ static bool kvmi_pops_vm86(const struct kvmi_decoder *d,
 	    kvmi_cpl(d))
 		return false;
 
-	kvmi_read_guest(d, popped->gva + 2 * 4, &flags, sizeof(flags), 0);
+	kvmi_read_guest(d, kvmi_stack_gva(d, VCPU_REGS_RSP, 2 * 4), &flags,
+			sizeof(flags), 0);
 
 	return flags & X86_EFLAGS_VM;
 }
 
 static void kvmi_decode_iret(struct kvmi_decoder *d)
 {
-	struct kvmi_operand *popped;
 	u8 size = d->op_bytes;
-	bool has_stack;
 	u16 sel;
 
-	popped = kvmi_add_popped(d, 0, 3 * size);
-	if (kvmi_pops_vm86(d, popped)) {
+	kvmi_add_popped(d, 0, 3 * size);
+	if (kvmi_pops_vm86(d)) {
 		kvmi_add_popped(d, 3 * size, 6 * size);
 		return;
 	}
 
-	sel = kvmi_operand_selector(d, popped, size);
-	has_stack = d->is_64bit || (sel & 3) > kvmi_cpl(d);
-	kvmi_add_descriptor(d, sel, MARK_ACCESSED);
-	if (!has_stack)
+	sel = kvmi_add_popped_selector(d, 0);
+	if (!d->is_64bit && (sel & 3) <= kvmi_cpl(d))
 		return;
 
-	sel = kvmi_operand_selector(d, kvmi_add_popped(d, 3 * size, 2 * size), size);
-	kvmi_add_descriptor(d, sel, MARK_ACCESSED);
+	kvmi_add_popped(d, 3 * size, 2 * size);
+	kvmi_add_popped_selector(d, 3 * size);
 }
 
 /* ---- interrupts and exceptions ---- */
