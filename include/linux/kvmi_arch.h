@@ -55,13 +55,16 @@ enum kvmi_pf_cause {
 	KVMI_PF_BY_WALK,
 };
 
+/* Something that is so or not of a page */
+typedef bool (*kvmi_pf_page_fn)(struct kvm_vcpu *vcpu, gfn_t gfn, bool arg);
+
 void kvmi_pf_raise(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa, u8 access,
-		   enum kvmi_pf_cause cause,
-		   bool delivering);
+		   enum kvmi_pf_cause cause, bool delivering);
 bool kvmi_pf_wants_walks(struct kvm_vcpu *vcpu);
 bool kvmi_pf_is_allowed(struct kvm_vcpu *vcpu, gfn_t gfn, u8 access,
 			bool delivering);
 u8 kvmi_pf_relaxed(struct kvm_vcpu *vcpu, gfn_t gfn);
+bool kvmi_pf_any_relaxed(struct kvm_vcpu *vcpu, kvmi_pf_page_fn fn, bool arg);
 bool kvmi_pf_is_pending(struct kvm_vcpu *vcpu);
 bool kvmi_pf_is_relaxing(struct kvm_vcpu *vcpu);
 bool kvmi_inject_is_entering(struct kvm_vcpu *vcpu);
@@ -155,6 +158,7 @@ bool kvmi_arch_has_own_root(struct kvm_vcpu *vcpu);
 bool kvmi_arch_own_root_begin(struct kvm_vcpu *vcpu);
 void kvmi_arch_own_root_end(struct kvm_vcpu *vcpu);
 bool kvmi_arch_vcpu_is_delivering(struct kvm_vcpu *vcpu);
+bool kvmi_arch_has_delivered(struct kvm_vcpu *vcpu);
 bool kvmi_arch_reports_walks(void);
 
 int kvmi_arch_control_event(struct kvm_vcpu *vcpu, u16 id, bool enable);

@@ -65,6 +65,7 @@ bool __kvmi_emulator_gpa(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa,
 			 u8 access);
 u8 kvmi_relax_own(struct kvm_vcpu *vcpu, gfn_t gfn);
 void kvmi_zap_own_roots(struct kvm *kvm);
+void kvmi_look_at_delivery(struct kvm_vcpu *vcpu);
 u8 kvmi_hw_denied(u8 denied, u8 relaxed);
 gpa_t kvmi_translate(struct kvm_vcpu *vcpu, gva_t gva, u64 pferr);
 unsigned int kvmi_fetch_insn(struct kvm_vcpu *vcpu, u8 *bytes);
@@ -303,11 +304,15 @@ static inline bool kvmi_needs_immediate_exit(struct kvm_vcpu *vcpu)
 	       (kvmi_pf_is_relaxing(vcpu) || kvmi_inject_is_entering(vcpu));
 }
 
-/* The vCPU has been in the guest. */
+/* The vCPU has been in the guest, and what it could not deliver is queued again. */
 static inline void kvmi_count_exit(struct kvm_vcpu *vcpu)
 {
-	if (kvmi_hooked())
-		vcpu->arch.kvmi_step.exits++;
+	if (!kvmi_hooked())
+		return;
+
+	vcpu->arch.kvmi_step.exits++;
+	if (kvmi_own_root(vcpu))
+		kvmi_look_at_delivery(vcpu);
 }
 
 /* Is breakpoint @i enabled by @dr7, and not for an instruction? */

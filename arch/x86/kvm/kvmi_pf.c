@@ -404,6 +404,32 @@ bool kvmi_arch_vcpu_is_delivering(struct kvm_vcpu *vcpu)
 }
 
 /**
+ * kvmi_look_at_delivery - has what was on its way been delivered?
+ * @vcpu: the vCPU, with a translation of its own, just out of the guest
+ */
+void kvmi_look_at_delivery(struct kvm_vcpu *vcpu)
+{
+	if (!kvmi_arch_vcpu_is_delivering(vcpu))
+		vcpu->arch.kvmi_step.delivered = true;
+}
+
+/**
+ * kvmi_arch_has_delivered - has it, at some exit since this was last asked?
+ * @vcpu: the vCPU, on its thread
+ *
+ * What is on its way now is something else then.  Known of a vCPU with a
+ * translation of its own.
+ */
+bool kvmi_arch_has_delivered(struct kvm_vcpu *vcpu)
+{
+	bool delivered = vcpu->arch.kvmi_step.delivered;
+
+	vcpu->arch.kvmi_step.delivered = false;
+
+	return delivered;
+}
+
+/**
  * kvmi_emulate_insn - have the emulator carry out the instruction at RIP
  * @vcpu: the vCPU
  *
@@ -460,6 +486,20 @@ static u8 kvmi_unseen_access(struct kvm_vcpu *vcpu, gfn_t gfn)
 
 	return denied ? denied & ~kvmi_hw_denied(denied,
 						 kvmi_pf_relaxed(vcpu, gfn)) : 0;
+}
+
+/* Of that, what it is not let do yet by the instruction or the delivery */
+static bool kvmi_may_go_unseen(struct kvm_vcpu *vcpu, gfn_t gfn, bool delivering)
+{
+	u8 unseen = kvmi_unseen_access(vcpu, gfn);
+	u8 access;
+
+	for (access = KVMI_PAGE_ACCESS_R; access <= unseen; access <<= 1)
+		if ((access & unseen) &&
+		    !kvmi_pf_is_allowed(vcpu, gfn, access, delivering))
+			return true;
+
+	return false;
 }
 
 static bool kvmi_raise_unseen_gpa(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa,
@@ -576,16 +616,17 @@ kvmi_raise_unseen_operand(struct kvm_vcpu *vcpu,
  */
 void kvmi_arch_pf_unseen(struct kvm_vcpu *vcpu)
 {
+	bool delivering = kvmi_arch_vcpu_is_delivering(vcpu);
 	struct kvmi_operand operands[KVMI_MAX_OPERANDS];
 	unsigned int i, n;
 
 	if (!kvmi_is_vcpu_restricted(vcpu) ||
-	    !kvmi_is_event_enabled(vcpu, KVMI_VCPU_EVENT_PF))
+	    !kvmi_is_event_enabled(vcpu, KVMI_VCPU_EVENT_PF) ||
+	    !kvmi_pf_any_relaxed(vcpu, kvmi_may_go_unseen, delivering))
 		return;
 
-	n = kvmi_arch_vcpu_is_delivering(vcpu) ?
-	    kvmi_delivery_operands(vcpu, operands) :
-	    kvmi_insn_operands(vcpu, operands);
+	n = delivering ? kvmi_delivery_operands(vcpu, operands) :
+			 kvmi_insn_operands(vcpu, operands);
 	for (i = 0; i < n; i++)
 		if (kvmi_raise_unseen_operand(vcpu, &operands[i]) != KVMI_UNSEEN_NONE)
 			return;

@@ -98,13 +98,31 @@ static u8 kvmi_pf_lets(struct kvmi_pf_pages *pages, gfn_t gfn)
 
 /* ---- an access that breaks a restriction ---- */
 
+/**
+ * kvmi_pf_native_faulted - is an exception on its way instead of a step's end?
+ * @vcpu: the vCPU, on its thread
+ * @pf: its accesses that break a restriction
+ */
+bool kvmi_pf_native_faulted(struct kvm_vcpu *vcpu, const struct kvmi_pf *pf)
+{
+	return pf->native && kvmi_arch_vcpu_is_delivering(vcpu);
+}
+
+/* The pages stay open until the exception is delivered, wherever RIP is. */
+static bool kvmi_pf_is_native_open(struct kvm_vcpu *vcpu, const struct kvmi_pf *pf)
+{
+	return pf->native && (kvmi_is_at_insn(vcpu, &pf->insn) ||
+			      kvmi_arch_vcpu_is_delivering(vcpu));
+}
+
 static void kvmi_pf_set_insn(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 {
 	if (kvmi_is_at_insn(vcpu, &pf->insn))
 		return;
 
+	if (!kvmi_pf_native_faulted(vcpu, pf))
+		kvmi_pf_forget(&pf->insn_may);
 	kvmi_arch_get_insn(vcpu, &pf->insn);
-	kvmi_pf_forget(&pf->insn_may);
 }
 
 /**
@@ -205,10 +223,42 @@ u8 kvmi_pf_relaxed(struct kvm_vcpu *vcpu, gfn_t gfn)
 
 	pf = &vcpui->pf;
 	relaxed = kvmi_pf_lets(&pf->delivery_may, gfn);
-	if (pf->native && kvmi_is_at_insn(vcpu, &pf->insn))
+	if (kvmi_pf_is_native_open(vcpu, pf))
 		relaxed |= kvmi_pf_lets(&pf->insn_may, gfn);
 
 	return relaxed;
+}
+
+static bool kvmi_pf_any(struct kvm_vcpu *vcpu, const struct kvmi_pf_pages *pages,
+			kvmi_pf_page_fn fn, bool arg)
+{
+	u8 i;
+
+	for (i = 0; i < pages->nr; i++)
+		if (fn(vcpu, pages->page[i].gfn, arg))
+			return true;
+
+	return false;
+}
+
+/**
+ * kvmi_pf_any_relaxed - is this so for one of the pages of kvmi_pf_relaxed()?
+ * @vcpu: the vCPU, on its thread, in a kvm->srcu section
+ * @fn: what says so of a page
+ * @arg: given to it
+ */
+bool kvmi_pf_any_relaxed(struct kvm_vcpu *vcpu, kvmi_pf_page_fn fn, bool arg)
+{
+	struct kvm_vcpu_introspection *vcpui = kvmi_vcpu(vcpu);
+	struct kvmi_pf *pf;
+
+	if (!vcpui)
+		return false;
+
+	pf = &vcpui->pf;
+	return kvmi_pf_any(vcpu, &pf->delivery_may, fn, arg) ||
+	       (kvmi_pf_is_native_open(vcpu, pf) &&
+		kvmi_pf_any(vcpu, &pf->insn_may, fn, arg));
 }
 
 /**
@@ -228,20 +278,20 @@ static void kvmi_pf_end_native(struct kvm_vcpu *vcpu, struct kvmi_pf *pf)
 	kvmi_arch_native_end(vcpu);
 }
 
-/**
- * kvmi_pf_native_faulted - is an exception on its way instead of a step's end?
- * @vcpu: the vCPU, on its thread
- * @pf: its accesses that break a restriction
+/*
+ * What the instruction was let do is not let to the delivery of its exception.
+ * One access after the other, that of the instruction first.
  */
-bool kvmi_pf_native_faulted(struct kvm_vcpu *vcpu, const struct kvmi_pf *pf)
+static void kvmi_pf_look_at_delivery(struct kvm_vcpu *vcpu,
+				     const struct kvmi_pf *pf)
 {
-	return pf->native && kvmi_arch_vcpu_is_delivering(vcpu);
+	if (kvmi_pf_native_faulted(vcpu, pf) && !pf->pending)
+		kvmi_arch_pf_unseen(vcpu);
 }
 
 /*
  * The CPU steps through a string, but to the tool that is one instruction, if it
- * does not want to see the steps.  What the instruction was let do is not let to
- * the delivery of its exception.
+ * does not want to see the steps.
  */
 static void kvmi_pf_look_at_native(struct kvm_vcpu *vcpu,
 				   struct kvm_vcpu_introspection *vcpui)
@@ -252,10 +302,7 @@ static void kvmi_pf_look_at_native(struct kvm_vcpu *vcpu,
 		return;
 
 	if (!kvmi_arch_step_is_over(vcpu, &failed)) {
-		/* One access after the other, that of the instruction first. */
-		if (kvmi_pf_native_faulted(vcpu, &vcpui->pf) &&
-		    !vcpui->pf.pending)
-			kvmi_arch_pf_unseen(vcpu);
+		kvmi_pf_look_at_delivery(vcpu, &vcpui->pf);
 		return;
 	}
 
@@ -271,12 +318,15 @@ static void kvmi_pf_look_at_native(struct kvm_vcpu *vcpu,
  * @vcpu: the vCPU, on its thread, in a kvm->srcu section
  * @vcpui: its introspection
  *
- * Gives the vCPU a translation of its own if it needs one.
+ * Gives the vCPU a translation of its own if it needs one.  An exception that the
+ * tool injects has been queued since kvmi_pf_left().
  */
 void kvmi_pf_enter(struct kvm_vcpu *vcpu,
 		   struct kvm_vcpu_introspection *vcpui)
 {
 	struct kvmi_pf *pf = &vcpui->pf;
+
+	kvmi_pf_look_at_delivery(vcpu, pf);
 
 	if ((!pf->native && !pf->delivery_may.nr) || kvmi_arch_own_root_begin(vcpu))
 		return;
@@ -298,7 +348,8 @@ void kvmi_pf_left(struct kvm_vcpu *vcpu,
 {
 	struct kvmi_pf *pf = &vcpui->pf;
 
-	if (!kvmi_arch_vcpu_is_delivering(vcpu))
+	/* What is on its way now may be something else, which the VMM has queued. */
+	if (kvmi_arch_has_delivered(vcpu) || !kvmi_arch_vcpu_is_delivering(vcpu))
 		kvmi_pf_forget(&pf->delivery_may);
 
 	kvmi_pf_look_at_native(vcpu, vcpui);

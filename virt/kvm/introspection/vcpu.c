@@ -692,9 +692,9 @@ int kvmi_vcpu_do_work(struct kvm_vcpu *vcpu)
 				     kvmi_is_singlestepping(vcpui));
 	if (r > 0) {
 		kvmi_update_intercepts(vcpu, vcpui);
-		kvmi_pf_enter(vcpu, vcpui);
 		if (!kvmi_is_dead(kvmi))
 			kvmi_inject_enter(vcpu, vcpui);
+		kvmi_pf_enter(vcpu, vcpui);
 	}
 
 	srcu_read_unlock(&kvmi->srcu, idx);

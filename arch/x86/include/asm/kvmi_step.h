@@ -13,6 +13,7 @@
  * @armed: the vCPU is in the guest, or on its way, for the step
  * @done: the step is
  * @native: the step is for an instruction that the tool let go on
+ * @delivered: with its own root, the vCPU has come out with nothing on its way
  * @own_root: number of the vCPU's own root, see kvmi_root.c; 0 if it has none
  * @nr_relaxed: how many of @relaxed there are; more than fit, if they do not
  * @relaxed: pages, with a mapping in the own root that has to go with it
@@ -27,6 +28,7 @@ struct kvmi_step {
 	bool armed;
 	bool done;
 	bool native;
+	bool delivered;
 	u8 own_root;
 	u8 nr_relaxed;
 	u64 relaxed[KVMI_NR_RELAXED];

@@ -805,6 +805,8 @@ ROW(tss_code_int, "int $0x80", .t = R | X, .in_tss = true, .fault = FAULT(INT_IS
 	.native = true, .ring = RING_0)
 ROW(tss_code_int_stack, "int $0x84", .t = RW | X, .in_tss = true, .fault = FAULT(INT_IN_TSS),
 	.native = true, .ring = RING_0)
+ROW(tss_code_icebp, ".byte 0xf1", .t = R | X, .in_tss = true, .fault = FAULT(DB_VECTOR),
+	.native = true, .ring = RING_0, .qemu = "does not know ICEBP")
 ROW(int3_tables, "int3", TABLES, .fault = FAULT(BP_VECTOR), .native = true)
 ROW(int3_code, "int3", .c = X, TABLES, .fault = FAULT(BP_VECTOR), .native = true)
 ROW(icebp_code, ".byte 0xf1", .c = X, TABLES, .fault = FAULT(DB_VECTOR), .native = true,

@@ -926,6 +926,8 @@ TEST_F_TIMEOUT(pf, exception_stack, KVMI_TEST_TIMEOUT)
 #define TSS_PAGE	11
 #define TSS_IST1	36
 #define UD_IST_BITS	(1ull << 32)
+#define GATE_IS_TRAP	(1ull << 40)
+#define FLAGS_IF	BIT(9)
 
 static void set_tss(struct kvmi_env *env)
 {
@@ -994,24 +996,39 @@ static void stay(struct ex_regs *regs)
 {
 }
 
-/* The VMM has an exception delivered while the tool thinks. */
-static void inject_ud(struct kvmi_runner *r)
+static void queue_ud(struct kvmi_runner *r)
 {
 	struct kvm_vcpu_events events;
 
-	kvmi_runner_kick(r);
-	kvmi_runner_wait_exit(r);
-	TEST_ASSERT_EQ(r->err, EINTR);
 	vcpu_events_get(r->vcpu, &events);
+	TEST_ASSERT(!events.exception.injected, "there is one already");
 	events.exception.injected = 1;
 	events.exception.nr = UD_VECTOR;
 	events.exception.has_error_code = 0;
 	vcpu_events_set(r->vcpu, &events);
+}
+
+/* The VMM has an exception delivered while the tool thinks. */
+static void inject_ud(struct kvmi_runner *r)
+{
+	kvmi_runner_kick(r);
+	kvmi_runner_wait_exit(r);
+	TEST_ASSERT_EQ(r->err, EINTR);
+	queue_ud(r);
 	kvmi_runner_go(r);
 }
 
+/* The tool does. */
+static void let_tool_inject_ud(struct kvmi_env *env)
+{
+	struct kvmi_vcpu_inject_exception req = { .nr = UD_VECTOR };
+
+	TEST_ASSERT_EQ(__kvmi_vcpu_cmd(env, 0, KVMI_VCPU_INJECT_EXCEPTION, &req,
+				       sizeof(req), NULL, 0), 0);
+}
+
 /* What that accesses is its own, and so is the answer to each event. */
-TEST_F_TIMEOUT(pf, delivery_between, KVMI_TEST_TIMEOUT)
+static void check_delivery_between(struct kvmi_env *env, bool by_tool)
 {
 	static const struct {
 		unsigned int page;
@@ -1022,13 +1039,9 @@ TEST_F_TIMEOUT(pf, delivery_between, KVMI_TEST_TIMEOUT)
 		/* once more, and the return */
 		{ TSS_PAGE, X }, { 4, R }, { TSS_PAGE, X },
 	};
-	struct kvmi_env *env = &self->env;
 	struct kvmi_runner *r = &env->run[0];
 	struct kvmi_event ev;
 	unsigned int i;
-
-	if (!kvmi_can_step(&env->tool))
-		SKIP(return, "the CPU cannot step");
 
 	vm_install_exception_handler(env->vm, UD_VECTOR, stay);
 	set_tss(env);
@@ -1047,15 +1060,106 @@ TEST_F_TIMEOUT(pf, delivery_between, KVMI_TEST_TIMEOUT)
 		TEST_ASSERT(ev.common.arch.regs.rip == kvmi_gva(TSS_PAGE, TSS_CODE) +
 						       (i == 5 ? 3 : 0),
 			    "event %u: rip %#llx", i, ev.common.arch.regs.rip);
-		if (i == 1)
+		if (i == 1 && by_tool)
+			let_tool_inject_ud(env);
+		else if (i == 1)
 			inject_ud(r);
 		/* The handler's return reads the frame that is in that page. */
 		if (i == 2)
 			set_access(env, TSS_PAGE, R | W);
 		kvmi_reply(&env->tool, &ev, CONTINUE);
+		if (i == 2 && by_tool) {
+			kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_TRAP, &ev);
+			TEST_ASSERT_EQ(ev.trap.nr, UD_VECTOR);
+			kvmi_reply(&env->tool, &ev, CONTINUE);
+		}
 	}
 	kvmi_runner_wait(r);
 	kvmi_no_event(&env->tool);
+}
+
+TEST_F_TIMEOUT(pf, delivery_between, KVMI_TEST_TIMEOUT)
+{
+	if (!kvmi_can_step(&self->env.tool))
+		SKIP(return, "the CPU cannot step");
+	check_delivery_between(&self->env, false);
+}
+
+TEST_F_TIMEOUT(pf, delivery_injected, KVMI_TEST_TIMEOUT)
+{
+	if (!kvmi_can_step(&self->env.tool))
+		SKIP(return, "the CPU cannot step");
+	check_delivery_between(&self->env, true);
+}
+
+/* Without a PIC of KVM's, the VMM can be told when the guest takes interrupts. */
+static void create_without_pic(struct kvmi_env *env)
+{
+	kvmi_env_create(env, 0);
+	kvm_vm_release(env->vm);
+	env->vm->has_irqchip = false;
+	kvm_vm_restart(env->vm);
+	kvmi_env_add_vcpu(env, 0);
+	kvmi_env_hook(env);
+	kvmi_control_event(env, 0, KVMI_VCPU_EVENT_PF, true);
+}
+
+/* Interrupts are on before and in the handler. */
+static void set_trap_gate(struct kvmi_env *env, uint8_t vector)
+{
+	struct kvm_vcpu *vcpu = env->run[0].vcpu;
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+	uint64_t *gate;
+
+	vcpu_sregs_get(vcpu, &sregs);
+	gate = addr_gva2hva(env->vm, sregs.idt.base + 16 * vector);
+	*gate |= GATE_IS_TRAP;
+
+	vcpu_regs_get(vcpu, &regs);
+	regs.rflags |= FLAGS_IF;
+	vcpu_regs_set(vcpu, &regs);
+}
+
+static void wait_tss_event(struct kvmi_env *env, uint8_t access, struct kvmi_event *ev)
+{
+	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, ev);
+	TEST_ASSERT_EQ(ev->pf.gpa / PAGE_SIZE, kvmi_gpa(TSS_PAGE, 0) / PAGE_SIZE);
+	TEST_ASSERT_EQ(ev->pf.access, access);
+}
+
+/* What one exception was let do is not let to another right behind it. */
+TEST_F_TIMEOUT(pf, delivery_behind, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_event ev;
+	struct kvmi_runner *r;
+	struct kvmi_env env;
+
+	create_without_pic(&env);
+	r = &env.run[0];
+	vm_install_exception_handler(env.vm, UD_VECTOR, skip_ud);
+	set_tss(&env);
+	set_trap_gate(&env, UD_VECTOR);
+	set_access(&env, TSS_PAGE, X);
+
+	kvmi_runner_do(r, kvmi_insn_ud, 0, 0);
+	wait_tss_event(&env, R, &ev);
+	kvmi_reply(&env.tool, &ev, CONTINUE);
+	wait_tss_event(&env, W, &ev);
+	r->vcpu->run->request_interrupt_window = 1;
+	kvmi_reply(&env.tool, &ev, CONTINUE);
+
+	kvmi_runner_wait_exit(r);
+	TEST_ASSERT_EQ(r->vcpu->run->exit_reason, KVM_EXIT_IRQ_WINDOW_OPEN);
+	r->vcpu->run->request_interrupt_window = 0;
+	queue_ud(r);
+
+	kvmi_runner_go(r);
+	wait_tss_event(&env, R, &ev);
+	kvmi_reply(&env.tool, &ev, CRASH);
+	kvmi_runner_wait_exit(r);
+	TEST_ASSERT_EQ(r->vcpu->run->exit_reason, KVM_EXIT_SHUTDOWN);
+	kvmi_env_destroy(&env);
 }
 
 TEST_F_TIMEOUT(pf, segment_load, KVMI_TEST_TIMEOUT)
