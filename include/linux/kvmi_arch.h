@@ -146,6 +146,7 @@ bool kvmi_arch_step_is_supported(void);
 void kvmi_arch_step_control(struct kvm_vcpu *vcpu, bool on);
 void kvmi_arch_step_next(struct kvm_vcpu *vcpu);
 bool kvmi_arch_step_is_over(struct kvm_vcpu *vcpu, bool *failed);
+bool kvmi_arch_step_has_left(struct kvm_vcpu *vcpu);
 void kvmi_arch_step_stop(struct kvm *kvm);
 
 void kvmi_arch_get_insn(struct kvm_vcpu *vcpu, struct kvmi_arch_insn *insn);

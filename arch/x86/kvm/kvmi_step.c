@@ -220,6 +220,17 @@ bool kvmi_arch_step_is_over(struct kvm_vcpu *vcpu, bool *failed)
 }
 
 /**
+ * kvmi_arch_step_has_left - has a step taken the vCPU to where nothing is stepped?
+ * @vcpu: the vCPU, on its thread
+ *
+ * To L2, and it is over; there is just nobody to hear of it yet.
+ */
+bool kvmi_arch_step_has_left(struct kvm_vcpu *vcpu)
+{
+	return vcpu->arch.kvmi_step.done && kvmi_is_vcpu_elsewhere(vcpu);
+}
+
+/**
  * __kvmi_holds_events - must interrupts wait until the vCPU is not stepped?
  * @vcpu: the vCPU, from any thread
  */

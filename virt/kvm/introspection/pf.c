@@ -301,6 +301,11 @@ static void kvmi_pf_look_at_native(struct kvm_vcpu *vcpu,
 	if (!vcpui->pf.native)
 		return;
 
+	if (kvmi_arch_step_has_left(vcpu)) {
+		kvmi_pf_end_native(vcpu, &vcpui->pf);
+		return;
+	}
+
 	if (!kvmi_arch_step_is_over(vcpu, &failed)) {
 		kvmi_pf_look_at_delivery(vcpu, &vcpui->pf);
 		return;

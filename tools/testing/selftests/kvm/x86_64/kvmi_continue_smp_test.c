@@ -18,6 +18,8 @@
 #include "kvm_util.h"
 #include "kselftest_harness.h"
 #include "kvmi_util.h"
+#include "svm_util.h"
+#include "vmx.h"
 
 #define R	KVMI_PAGE_ACCESS_R
 #define W	KVMI_PAGE_ACCESS_W
@@ -618,6 +620,105 @@ TEST_F_TIMEOUT(many, wait, KVMI_TEST_TIMEOUT)
 	}
 	for (i = 0; i < MANY; i++)
 		TEST_ASSERT_EQ(kvmi_runner_wait(&env->run[i]), *data);
+	kvmi_no_event(&env->tool);
+}
+
+/* The vCPU is between the two accesses of its instruction when this is back. */
+static void begin_crossing(FIXTURE_DATA(many) * self, unsigned int i)
+{
+	struct kvmi_env *env = &self->env;
+
+	kvmi_runner_do(&env->run[i], kvmi_insn_fild,
+		       kvmi_gva(CROSSED_PAGE - 1, PAGE_SIZE - 4), 0);
+	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &self->first[i]);
+	kvmi_reply(&env->tool, &self->first[i], KVMI_EVENT_ACTION_CONTINUE);
+	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PF, &self->second[i]);
+	TEST_ASSERT_EQ(self->second[i].vcpu, i);
+}
+
+static volatile uint64_t *const l2_runs = (void *)KVMI_TEST_GVA;
+static volatile uint64_t *const l2_stops = (void *)KVMI_TEST_GVA + 8;
+
+static void l2_main(void)
+{
+	*l2_runs = 1;
+	while (!*l2_stops)
+		cpu_relax();
+	vmcall();
+}
+
+static uint64_t l1_main(uint64_t gva, uint64_t val, uint64_t arg)
+{
+	kvmi_l2_prepare(gva, (uint64_t)l2_main);
+	GUEST_SYNC(1);
+
+	return kvmi_l2_launch(gva);
+}
+
+/* Where L2 is entered, and what is around */
+static void set_entry_access(struct kvmi_env *env, uint8_t access)
+{
+	uint64_t fn = host_cpu_is_amd ? (uint64_t)run_guest :
+					(uint64_t)kvmi_l2_launch;
+	int i;
+
+	for (i = -1; i <= 1; i++)
+		kvmi_set_page_access(&env->tool,
+				     addr_gva2gpa(env->vm, fn + i * PAGE_SIZE) &
+				     ~(PAGE_SIZE - 1ull), access);
+}
+
+/* The CPU carries out what enters L2; while it is there, that is done. */
+static void enter_l2(struct kvmi_env *env, struct kvmi_runner *r, uint64_t gva)
+{
+	volatile uint64_t *runs = kvmi_hva(env, 0, 0);
+	struct kvmi_event ev;
+	unsigned int idle;
+
+	kvmi_runner_do(r, l1_main, gva, 0);
+	kvmi_runner_wait(r);
+	set_entry_access(env, R | W);
+	kvmi_runner_go(r);
+	for (idle = 0; !*runs; idle++) {
+		TEST_ASSERT(idle < KVMI_TIMEOUT_MS / 20, "L2 does not run");
+		if (!kvmi_poll_event(&env->tool, &ev, 20))
+			continue;
+		TEST_ASSERT_EQ(ev.pf.access, X);
+		kvmi_reply(&env->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		idle = 0;
+	}
+	set_entry_access(env, R | W | X);
+}
+
+TEST_F_TIMEOUT(many, none_in_l2, KVMI_TEST_TIMEOUT)
+{
+	struct kvmi_env *env = &self->env;
+	uint64_t *data = kvmi_hva(env, CROSSED_PAGE - 1, PAGE_SIZE - 4);
+	const unsigned int nested = TRANSLATIONS - 1, last = TRANSLATIONS;
+	unsigned int i;
+
+	if (!kvmi_can_step(&env->tool))
+		SKIP(return, CANNOT_STEP);
+	if (!kvm_cpu_has(X86_FEATURE_SVM) && !kvm_cpu_has(X86_FEATURE_VMX))
+		SKIP(return, "no guests in guests");
+
+	*data = 0x123456789abcull;
+	kvmi_set_page_access(&env->tool, kvmi_gpa(CROSSED_PAGE - 1, 0), W | X);
+	kvmi_set_page_access(&env->tool, kvmi_gpa(CROSSED_PAGE, 0), W | X);
+	for (i = 0; i < nested; i++)
+		begin_crossing(self, i);
+	enter_l2(env, &env->run[nested], kvmi_alloc_l2(env->vm));
+	begin_crossing(self, last);
+
+	for (i = 0; i <= last; i++) {
+		if (i == nested)
+			continue;
+		kvmi_reply(&env->tool, &self->second[i],
+			   KVMI_EVENT_ACTION_CONTINUE);
+		TEST_ASSERT_EQ(kvmi_runner_wait(&env->run[i]), *data);
+	}
+	*(uint64_t *)kvmi_hva(env, 0, 8) = 1;
+	TEST_ASSERT_EQ(kvmi_runner_wait(&env->run[nested]), 1);
 	kvmi_no_event(&env->tool);
 }
 
