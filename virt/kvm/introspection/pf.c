@@ -352,14 +352,20 @@ void kvmi_pf_left(struct kvm_vcpu *vcpu,
 		  struct kvm_vcpu_introspection *vcpui)
 {
 	struct kvmi_pf *pf = &vcpui->pf;
+	bool was_native = pf->native;
+	bool had_pages = pf->delivery_may.nr;
 
 	/* What is on its way now may be something else, which the VMM has queued. */
 	if (kvmi_arch_has_delivered(vcpu) || !kvmi_arch_vcpu_is_delivering(vcpu))
 		kvmi_pf_forget(&pf->delivery_may);
 
 	kvmi_pf_look_at_native(vcpu, vcpui);
-	if (!pf->native && !pf->delivery_may.nr)
-		kvmi_arch_own_root_end(vcpu);
+
+	/* Whichever of the two goes on, it does without the pages of the other. */
+	if (was_native == pf->native && had_pages == !!pf->delivery_may.nr &&
+	    (was_native || had_pages))
+		return;
+	kvmi_arch_own_root_end(vcpu);
 }
 
 /*

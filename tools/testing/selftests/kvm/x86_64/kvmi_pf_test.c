@@ -1128,8 +1128,11 @@ static void wait_tss_event(struct kvmi_env *env, uint8_t access, struct kvmi_eve
 	TEST_ASSERT_EQ(ev->pf.access, access);
 }
 
+#define UD_PAGE		6
+static const uint8_t ud_code[] = { 0x0f, 0x0b };
+
 /* What one exception was let do is not let to another right behind it. */
-TEST_F_TIMEOUT(pf, delivery_behind, KVMI_TEST_TIMEOUT)
+static void check_delivery_behind(bool is_native)
 {
 	struct kvmi_event ev;
 	struct kvmi_runner *r;
@@ -1140,9 +1143,17 @@ TEST_F_TIMEOUT(pf, delivery_behind, KVMI_TEST_TIMEOUT)
 	vm_install_exception_handler(env.vm, UD_VECTOR, skip_ud);
 	set_tss(&env);
 	set_trap_gate(&env, UD_VECTOR);
+	memcpy(kvmi_hva(&env, UD_PAGE, 0), ud_code, sizeof(ud_code));
 	set_access(&env, TSS_PAGE, X);
+	if (is_native)
+		set_access(&env, UD_PAGE, R | W);
 
-	kvmi_runner_do(r, kvmi_insn_ud, 0, 0);
+	kvmi_runner_do(r, kvmi_insn_exec, kvmi_gva(UD_PAGE, 0), 0);
+	if (is_native) {
+		kvmi_wait_event(&env.tool, KVMI_VCPU_EVENT_PF, &ev);
+		TEST_ASSERT_EQ(ev.pf.gpa, kvmi_gpa(UD_PAGE, 0));
+		kvmi_reply(&env.tool, &ev, CONTINUE);
+	}
 	wait_tss_event(&env, R, &ev);
 	kvmi_reply(&env.tool, &ev, CONTINUE);
 	wait_tss_event(&env, W, &ev);
@@ -1160,6 +1171,19 @@ TEST_F_TIMEOUT(pf, delivery_behind, KVMI_TEST_TIMEOUT)
 	kvmi_runner_wait_exit(r);
 	TEST_ASSERT_EQ(r->vcpu->run->exit_reason, KVM_EXIT_SHUTDOWN);
 	kvmi_env_destroy(&env);
+}
+
+TEST_F_TIMEOUT(pf, delivery_behind, KVMI_TEST_TIMEOUT)
+{
+	check_delivery_behind(false);
+}
+
+/* Nor is what the instruction behind the first was let do. */
+TEST_F_TIMEOUT(pf, delivery_behind_native, KVMI_TEST_TIMEOUT)
+{
+	if (!kvmi_can_step(&self->env.tool))
+		SKIP(return, "the CPU cannot step");
+	check_delivery_behind(true);
 }
 
 TEST_F_TIMEOUT(pf, segment_load, KVMI_TEST_TIMEOUT)
