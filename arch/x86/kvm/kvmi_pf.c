@@ -488,18 +488,27 @@ static u8 kvmi_unseen_access(struct kvm_vcpu *vcpu, gfn_t gfn)
 						 kvmi_pf_relaxed(vcpu, gfn)) : 0;
 }
 
-/* Of that, what it is not let do yet by the instruction or the delivery */
-static bool kvmi_may_go_unseen(struct kvm_vcpu *vcpu, gfn_t gfn, bool delivering)
+/*
+ * One such access, out of @access, that the instruction or the delivery has not
+ * been let make yet; 0 if there is none
+ */
+static u8 kvmi_next_unseen(struct kvm_vcpu *vcpu, gfn_t gfn, u8 access,
+			   bool delivering)
 {
-	u8 unseen = kvmi_unseen_access(vcpu, gfn);
-	u8 access;
+	u8 unseen = access & kvmi_unseen_access(vcpu, gfn);
 
 	for (access = KVMI_PAGE_ACCESS_R; access <= unseen; access <<= 1)
 		if ((access & unseen) &&
 		    !kvmi_pf_is_allowed(vcpu, gfn, access, delivering))
-			return true;
+			return access;
 
-	return false;
+	return 0;
+}
+
+static bool kvmi_may_go_unseen(struct kvm_vcpu *vcpu, gfn_t gfn, bool delivering)
+{
+	return kvmi_next_unseen(vcpu, gfn, KVMI_PAGE_ACCESS_R |
+				KVMI_PAGE_ACCESS_W | KVMI_PAGE_ACCESS_X, delivering);
 }
 
 static bool kvmi_raise_unseen_gpa(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa,
@@ -507,21 +516,15 @@ static bool kvmi_raise_unseen_gpa(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa,
 {
 	bool delivering = kvmi_arch_vcpu_is_delivering(vcpu);
 	gfn_t gfn = gpa_to_gfn(gpa);
-	u8 unseen;
 
 	if (!kvm_vcpu_gfn_to_memslot(vcpu, gfn))
 		return false;
 
-	unseen = access & kvmi_unseen_access(vcpu, gfn);
-	for (access = KVMI_PAGE_ACCESS_R; access <= unseen; access <<= 1) {
-		if (!(access & unseen) ||
-		    kvmi_pf_is_allowed(vcpu, gfn, access, delivering))
-			continue;
+	access = kvmi_next_unseen(vcpu, gfn, access, delivering);
+	if (access)
 		kvmi_pf_raise(vcpu, gva, gpa, access, KVMI_PF_BY_GUEST, delivering);
-		return true;
-	}
 
-	return false;
+	return access;
 }
 
 /*

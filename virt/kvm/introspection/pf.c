@@ -354,6 +354,7 @@ void kvmi_pf_left(struct kvm_vcpu *vcpu,
 	struct kvmi_pf *pf = &vcpui->pf;
 	bool was_native = pf->native;
 	bool had_pages = pf->delivery_may.nr;
+	bool has_pages;
 
 	/* What is on its way now may be something else, which the VMM has queued. */
 	if (kvmi_arch_has_delivered(vcpu) || !kvmi_arch_vcpu_is_delivering(vcpu))
@@ -361,11 +362,11 @@ void kvmi_pf_left(struct kvm_vcpu *vcpu,
 
 	kvmi_pf_look_at_native(vcpu, vcpui);
 
+	has_pages = pf->delivery_may.nr;
 	/* Whichever of the two goes on, it does without the pages of the other. */
-	if (was_native == pf->native && had_pages == !!pf->delivery_may.nr &&
-	    (was_native || had_pages))
-		return;
-	kvmi_arch_own_root_end(vcpu);
+	if (was_native != pf->native || had_pages != has_pages ||
+	    (!pf->native && !has_pages))
+		kvmi_arch_own_root_end(vcpu);
 }
 
 /*
