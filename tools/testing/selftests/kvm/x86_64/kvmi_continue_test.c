@@ -1585,6 +1585,8 @@ static bool takes_breakpoints(void)
 	taken = !run(store, all_flags[0], &got, false) ||
 		got.state.fault == FAULT(DB_VECTOR);
 	vcpu_ioctl(vcpu, KVM_SET_DEBUGREGS, &none);
+	/* The row that it hits in expects no exception, see run(). */
+	vcpu_sregs_set(vcpu, &sregs);
 
 	return taken;
 }

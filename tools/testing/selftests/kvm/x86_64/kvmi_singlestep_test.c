@@ -6,8 +6,9 @@
  * push, flags, DR6) is compared with what it leaves behind when nobody steps
  * the vCPU.
  *
- * What the emulators cannot do: QEMU's TCG takes no breakpoints from the VMCB's
- * DR7, and has no ICEBP.
+ * What the emulators cannot do: QEMU's TCG has neither ICEBP nor DR7.GD and ends a
+ * REP with one more round; as Debian 12 has it, it takes no breakpoints from the
+ * VMCB's DR7 either.
  */
 #include "test_util.h"
 #include "kvm_util.h"
@@ -975,6 +976,8 @@ static bool check_breakpoints(struct kvmi_env *env, kvmi_insn insn, uint64_t nr)
 }
 
 #define NO_BREAKPOINTS	"the machine takes no breakpoints from the VMCB (QEMU's TCG does not)"
+#define NO_DR_GUARD	"the machine has no DR7.GD (QEMU's TCG has none)"
+#define ANOTHER_ROUND	"the machine ends a REP with one more round (QEMU's TCG does)"
 #define NO_ICEBP	"the machine has no ICEBP (QEMU's TCG has none)"
 
 TEST_F_TIMEOUT(singlestep, unseen_data_given, KVMI_TEST_TIMEOUT)
@@ -1001,8 +1004,21 @@ TEST_F_TIMEOUT(singlestep, unseen_data_own_tf, KVMI_TEST_TIMEOUT)
 		SKIP(return, NO_BREAKPOINTS);
 }
 
+/* Is a string instruction over when it traps for the last time? */
+static bool ends_strings(struct kvmi_env *env)
+{
+	const struct guest_results *r = kvmi_hva(env, 0, 0);
+
+	clear_pages(env);
+	TEST_ASSERT_EQ(run_plain(env, 0, guest_data_string), 4);
+
+	return r->frame[3].rip != r->frame[2].rip;
+}
+
 TEST_F_TIMEOUT(singlestep, unseen_data_string, KVMI_TEST_TIMEOUT)
 {
+	if (!ends_strings(&self->env))
+		SKIP(return, ANOTHER_ROUND);
 	if (!check_breakpoints(&self->env, guest_data_string, 4))
 		SKIP(return, NO_BREAKPOINTS);
 }
@@ -1013,31 +1029,34 @@ TEST_F_TIMEOUT(singlestep, unseen_exec_bp, KVMI_TEST_TIMEOUT)
 		SKIP(return, NO_BREAKPOINTS);
 }
 
-TEST_F_TIMEOUT(singlestep, unseen_dr_guard, KVMI_TEST_TIMEOUT)
-{
-	if (!check_breakpoints(&self->env, guest_dr_guard, 1))
-		SKIP(return, NO_BREAKPOINTS);
-}
-
-static bool check_icebp(struct kvmi_env *env, kvmi_insn insn)
+/* What not all machines have: such a one returns something else than @want. */
+static bool check_if_known(struct kvmi_env *env, kvmi_insn insn, uint64_t want)
 {
 	clear_pages(env);
-	if (run_plain(env, 0, insn) != DB_VECTOR)
+	if (run_plain(env, 0, insn) != want)
 		return false;
 	check_invisible(env, insn);
 
 	return true;
 }
 
+TEST_F_TIMEOUT(singlestep, unseen_dr_guard, KVMI_TEST_TIMEOUT)
+{
+	/* once, for KVM may do the guest's first moves to DR itself */
+	run_plain(&self->env, 0, guest_dr6);
+	if (!check_if_known(&self->env, guest_dr_guard, 1))
+		SKIP(return, NO_DR_GUARD);
+}
+
 TEST_F_TIMEOUT(singlestep, unseen_icebp, KVMI_TEST_TIMEOUT)
 {
-	if (!check_icebp(&self->env, guest_icebp))
+	if (!check_if_known(&self->env, guest_icebp, DB_VECTOR))
 		SKIP(return, NO_ICEBP);
 }
 
 TEST_F_TIMEOUT(singlestep, unseen_icebp_own_tf, KVMI_TEST_TIMEOUT)
 {
-	if (!check_icebp(&self->env, guest_icebp_own_tf))
+	if (!check_if_known(&self->env, guest_icebp_own_tf, DB_VECTOR))
 		SKIP(return, NO_ICEBP);
 }
 
@@ -1144,6 +1163,8 @@ TEST_F_TIMEOUT(singlestep, continue_data_own_tf, KVMI_TEST_TIMEOUT)
 
 TEST_F_TIMEOUT(singlestep, continue_data_string, KVMI_TEST_TIMEOUT)
 {
+	if (!ends_strings(&self->env))
+		SKIP(return, ANOTHER_ROUND);
 	if (!check_restricted_data(&self->env, guest_data_string, 4))
 		SKIP(return, NO_BREAKPOINTS);
 }
