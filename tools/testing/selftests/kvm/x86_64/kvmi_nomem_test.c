@@ -146,6 +146,37 @@ static pid_t vcpu_thread(void)
 	return tid;
 }
 
+/* Until the task waits for something */
+static void wait_asleep(pid_t tid)
+{
+	char path[64], state;
+	int tries;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
+	for (tries = 0; tries < KVMI_TIMEOUT_MS; tries++) {
+		FILE *file = fopen(path, "re");
+
+		TEST_ASSERT(file, "%s: errno %d", path, errno);
+		TEST_ASSERT(fscanf(file, "%*d (%*[^)]) %c", &state) == 1,
+			    "no state in %s", path);
+		fclose(file);
+		if (state == 'S' || state == 'I')
+			return;
+		usleep(1000);
+	}
+	TEST_FAIL("%s: in state %c", path, state);
+}
+
+/*
+ * Until the vCPU waits and the session's thread has nothing to do: from then on
+ * it is the vCPU's thread that reads what is for the vCPU.
+ */
+static void wait_for_reader(void)
+{
+	wait_asleep(vcpu_thread());
+	wait_asleep(session_thread());
+}
+
 static void guest_ud(struct ex_regs *regs)
 {
 }
@@ -611,6 +642,7 @@ static void pause_vcpu(struct kvmi_env *env, struct kvmi_event *ev)
 	TEST_ASSERT_EQ(__kvmi_pause_vcpu(&env->tool, 0, false), 0);
 	kvmi_runner_do(&env->run[0], kvmi_insn_nop, 0, 0);
 	kvmi_wait_event(&env->tool, KVMI_VCPU_EVENT_PAUSE, ev);
+	wait_for_reader();
 }
 
 static void resume_vcpu(struct kvmi_env *env, const struct kvmi_event *ev)
@@ -619,7 +651,6 @@ static void resume_vcpu(struct kvmi_env *env, const struct kvmi_event *ev)
 	kvmi_runner_wait(&env->run[0]);
 }
 
-/* Of a vCPU that waits, it is the vCPU's thread that reads commands. */
 static int vcpu_cmd_with_failure(struct kvmi_env *env, int fd, unsigned int n,
 				 uint16_t id, const void *req, size_t size,
 				 size_t rpl_size, bool *failed)
@@ -658,6 +689,7 @@ static void check_vcpu_cmd(struct kvmi_env *env, int fd, uint16_t id,
 		if (!failed)
 			break;
 		kvmi_alive(&env->tool);
+		wait_for_reader();
 	}
 	TEST_ASSERT(done, "command %u is never successful", id);
 	TEST_ASSERT(failures >= want, "command %u: %d failures, want %d", id,
@@ -816,18 +848,16 @@ FIXTURE_TEARDOWN(intercept)
 	destroy(&self->env);
 }
 
-/*
- * Makes the requests, each until it is successful.  Returns how many failed, or
- * -1 if there is no such intercept.
- */
-static int make_requests(struct kvmi_env *env,
-			 const FIXTURE_VARIANT(intercept) *variant, int fd)
+/* The first of them that is successful needs memory; nothing is half done. */
+TEST_F_TIMEOUT(intercept, first, KVMI_TEST_TIMEOUT)
 {
+	struct kvmi_env *env = &self->env;
 	struct kvmi_runner *r = &env->run[0];
 	int err, i, failures = 0;
 	struct kvmi_event ev;
 	unsigned int n;
 	bool failed;
+	int fd = open_fail_nth(vcpu_thread());
 
 	for (i = 0; i < variant->nr_reqs; i++) {
 		for (n = 1, err = -KVM_ENOMEM; err; n++) {
@@ -840,7 +870,7 @@ static int make_requests(struct kvmi_env *env,
 			resume_vcpu(env, &ev);
 			if (err == -KVM_EOPNOTSUPP &&
 			    variant->event == KVMI_VCPU_EVENT_DESCRIPTOR)
-				return -1;
+				SKIP(return, "the CPU cannot intercept them");
 			TEST_ASSERT(!err || (failed && err == -KVM_ENOMEM),
 				    "request %d, allocation %u: error %d", i, n,
 				    err);
@@ -851,30 +881,7 @@ static int make_requests(struct kvmi_env *env,
 			kvmi_runner_wait(r);
 		}
 	}
-
-	return failures;
-}
-
-/* The first of them that is successful needs memory; nothing is half done. */
-TEST_F_TIMEOUT(intercept, first, KVMI_TEST_TIMEOUT)
-{
-	struct kvmi_env *env = &self->env;
-	struct kvmi_runner *r = &env->run[0];
-	int fd = open_fail_nth(vcpu_thread());
-	int failures, attempt = 0;
-	struct kvmi_event ev;
-
-	/*
-	 * Each fails once for what carries it to the vCPU, but not when the
-	 * session's thread happens to be the one that has read it.
-	 */
-	while ((failures = make_requests(env, variant, fd)) <= variant->nr_reqs) {
-		if (failures < 0)
-			SKIP(return, "the CPU cannot intercept them");
-		TEST_ASSERT(++attempt < 10, "%d failures", failures);
-		kvmi_env_unhook(env);
-		kvmi_env_hook(env);
-	}
+	TEST_ASSERT(failures > variant->nr_reqs, "%d failures", failures);
 
 	kvmi_runner_do(r, variant->insn, 0, 0);
 	kvmi_wait_event(&env->tool, variant->event, &ev);
