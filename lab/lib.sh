@@ -156,7 +156,7 @@ console_report()
 
 # kbuild_env DIR: the compiler and its cache. Every tree and every variant is
 # built from DIR/linux in DIR/obj*, and what the compiler sees is relative to
-# there: variants take from the cache what the others compiled.
+# there: other folders take from the cache what was compiled in this one.
 kbuild_env()
 {
 	kcc=gcc khostcc=gcc
@@ -165,6 +165,8 @@ kbuild_env()
 		export CCACHE_BASEDIR=$1
 		export CCACHE_SLOPPINESS=time_macros,include_file_mtime,include_file_ctime,locale
 		export CCACHE_COMPRESSLEVEL=1
+		# what a file includes says the compiler, with no preprocessor before it
+		export CCACHE_DEPEND=1
 	fi
 	export KBUILD_BUILD_TIMESTAMP="1970-01-01" KBUILD_BUILD_USER=lab KBUILD_BUILD_HOST=lab
 	export LC_ALL=C
