@@ -2,6 +2,7 @@
 /* A peer that speaks the kernel's side of the protocol, as far as it is told. */
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -259,18 +260,19 @@ static void handle(struct peer *peer, const struct peer_msg *msg)
 static void *serve(void *arg)
 {
 	struct peer *peer = arg;
-	struct peer_msg *msg = malloc(sizeof(*msg));
+	struct peer_msg *msg = calloc(1, sizeof(*msg));
 	uint8_t hdr[8];
 
 	while (msg && recv_all(peer->fd, hdr, sizeof(hdr))) {
-		memset(msg, 0, sizeof(*msg));
+		/* What a message is too short for reads as zeros. */
+		memset(msg->data, 0, msg->size);
 		msg->id = get16(hdr);
 		msg->size = get16(hdr + 2);
 		msg->seq = get32(hdr + 4);
 		if (!recv_all(peer->fd, msg->data, msg->size))
 			break;
 		peer->messages++;
-		peer->last = *msg;
+		memcpy(&peer->last, msg, offsetof(struct peer_msg, data) + msg->size);
 		if (!peer->filter || !peer->filter(peer, msg))
 			handle(peer, msg);
 	}
