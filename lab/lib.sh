@@ -9,6 +9,13 @@
 # shellcheck disable=SC2034
 bochs_ips=60000000
 
+# The same for QEMU where time is counted (lab/run -i): an instruction takes 2^N ns. At
+# less, a kernel that waits for a timer waits for millions of instructions; at more,
+# the timer of a guest whose every tick is an event for a tool comes too often for
+# it to get on.
+# shellcheck disable=SC2034
+icount_shift=2
+
 # need_program NAME
 need_program()
 {
