@@ -16,6 +16,7 @@ start()
 {
 	local example=$1
 	shift
+	: > "$tmp/out"
 	"$out/examples/$example" "$tmp/socket" "$@" > "$tmp/out" 2>&1 &
 	example_pid=$!
 	wait_for grep -q listening "$tmp/out"
@@ -26,6 +27,7 @@ vm()		# NAME
 {
 	rm -f "$tmp/words"
 	mkfifo "$tmp/words"
+	: > "$tmp/vm.out"
 	"$out/tests/fake-vm" "$tmp/socket" "$1" < "$tmp/words" > "$tmp/vm.out" 2>&1 &
 	exec 8> "$tmp/words"
 	wait_for grep -q connected "$tmp/vm.out"
